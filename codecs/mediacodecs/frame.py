@@ -1,0 +1,33 @@
+"""What a forwarder must know of a packet's payload, the same for every codec.
+
+A codec's `parse_*` kernel fills one FRAME record from the payload bytes. The packet log keeps these fields in its index.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+NONE, OPUS, VP8, VP9, H264, AV1, H265, RED, OTHER = range(9)
+CODEC_NAMES = {OPUS: "opus", VP8: "VP8", VP9: "VP9", H264: "H264", AV1: "AV1", H265: "H265", RED: "red"}
+
+FRAME = np.dtype(
+    [
+        ("keyframe", "u1"),  # 1: the packet belongs to a picture (or superframe) from which decoding can start
+        ("start", "u1"),  # 1: first packet of a frame (of its spatial layer)
+        ("end", "u1"),  # 1: last packet of a frame (of its spatial layer), as far as the payload tells
+        ("spatial", "u1"),  # spatial layer of this packet
+        ("temporal", "u1"),  # temporal layer of this packet
+        ("switch_up", "u1"),  # 1: a receiver may begin to take this temporal layer here (VP8 Y, VP9 U, DD switch indication)
+        ("discardable", "u1"),  # 1: nothing refers to this frame (VP8 N, H.264 nal_ref_idc 0 …)
+        ("inter_layer", "u1"),  # 1: depends on the lower spatial layer of the same picture (VP9 D)
+        ("picture_id_bits", "u1"),  # 0 (none), 7 or 15
+        ("param_sets", "u1"),  # H.264: bit 0 SPS, bit 1 PPS, bit 2 IDR slice in this packet
+        ("picture_id_at", "u2"),  # offset of the picture id within the payload; meaningless if picture_id_bits is 0
+        ("tl0_at", "u2"),  # offset of TL0PICIDX within the payload; 0: none
+        ("picture_id", "i4"),  # -1: none
+        ("tl0", "i4"),  # TL0PICIDX; -1: none
+        ("width", "u2"),  # 0: not told by this packet
+        ("height", "u2"),
+    ],
+    align=True,
+)

@@ -1,0 +1,1 @@
+"""What everything that moves packets shares: the packet log, atomics, batched sockets, SRTP contexts and DTLS."""

@@ -1,0 +1,1 @@
+"""The node: control plane and packet engine."""

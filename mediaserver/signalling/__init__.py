@@ -1,0 +1,1 @@
+"""The HTTP app: WHIP, WHEP, tokens, the page, metrics and health."""

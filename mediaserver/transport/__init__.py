@@ -1,0 +1,1 @@
+"""One ICE + DTLS peer on the control side: handshake, keys, liveness."""

@@ -1,0 +1,1 @@
+"""The overlay between nodes. Empty until rooms span nodes."""
