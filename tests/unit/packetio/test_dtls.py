@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import weakref
 from collections.abc import Callable
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pylibsrtp import Policy, Session
 
 from packetio.certificate import Certificate, fingerprint
@@ -415,10 +419,24 @@ def test_calls_on_a_finished_endpoint_are_harmless() -> None:
         end.close()
         end.datagrams()
         end.start(1.0)
+        end.receive(b"", 1.0)
         end.receive(b"\x16" + bytes(40), 1.0)
         end.handle_timer(99.0)
         end.shrink()
         assert (end.state, end.datagrams(), end.timer()) == (State.CLOSED, [], None)
+
+
+@pytest.mark.parametrize("theirs", ["rsa", "p384"])
+def test_peers_with_other_kinds_of_certificates_connect(theirs: str) -> None:
+    key = rsa.generate_private_key(65537, 2048) if theirs == "rsa" else ec.generate_private_key(ec.SECP384R1())
+    name, day = x509.Name([]), datetime.datetime(2025, 1, 1)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, day, day + datetime.timedelta(9999))
+    certificate = builder.sign(key, hashes.SHA256())
+    # `key` is typed as our own kind; contexts take any
+    other = DtlsContexts(Certificate(key, certificate, fingerprint(certificate, "sha-256")))  # type: ignore[arg-type]
+    for server, client in (pair(clients=other), pair(servers=other)):
+        exchange(server, client)
+        assert server.state == client.state == State.CONNECTED
 
 
 def test_certificate_fingerprint_is_the_sdp_form_of_sha_256() -> None:
