@@ -24,11 +24,10 @@ def vp8_descriptor_size(b: Bytes, at: int, end: int) -> int:
         size += 1
         if at + 1 < end:
             flags = int64(b[at + 1])
-            if flags & 0x80:
-                size += (flags >> 7) + (flags >> 6 & 1) + (1 if flags & 0x30 else 0)
+            size += (flags >> 7) + (flags >> 6 & 1) + (1 if flags & 0x30 else 0)
             if flags & 0x80 and at + 2 < end:
                 size += int64(b[at + 2]) >> 7
-    return int64(size) if at + size <= end else int64(-1)
+    return size if at + size <= end else int64(-1)
 
 
 @kernel
