@@ -1,0 +1,187 @@
+"""From an authenticated RTP packet to an entry of its layer's log.
+
+A position is the sequence number widened to 64 bits; its low 16 bits are the sequence number itself. A jump that two
+packets in a row confirm (RFC 3550 A.1), a new SSRC or a new codec begins a new epoch of the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mediacodecs.dependency_descriptor import parse_dependency_descriptor
+from mediacodecs.extensions import ABS_CAPTURE_TIME, AUDIO_LEVEL, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION
+from mediacodecs.frame import AV1, H264, VP9
+from mediacodecs.kernel import kernel
+from mediacodecs.payload import parse_payload
+from mediacodecs.rtp import unwrap16
+from packetio.log import (
+    DISCARDABLE,
+    END,
+    INTER_LAYER,
+    KEYFRAME,
+    MARKER,
+    NO_LEVEL,
+    PADDING_ONLY,
+    REPAIRED,
+    START,
+    SWITCH_UP,
+    append,
+    begin_epoch,
+    log_at,
+)
+from packetio.memory import bytes_at, numbers_at
+
+from mediaserver.engine.access import feed_of, layer_of
+from mediaserver.engine.keyframes import keyframe_came
+from mediaserver.engine.layout import LAYER_STARTED
+from mediaserver.engine.nacks import note_arrival
+from mediaserver.engine.parameters import keep_parameters
+from mediaserver.engine.reception import count_reception
+from mediaserver.engine.ring import emit
+
+JUMP = 3000  # positions: a larger step is a reset or nonsense (RFC 3550's MAX_DROPOUT)
+
+
+@kernel
+def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, repaired: int) -> None:
+    """Log the packet in w.rtp / w.extensions, whose bytes begin at `address` (two later if it was RTX)."""
+    layer = layer_of(w, index)
+    start = address + 2 * repaired
+    b = bytes_at(address, 2048)
+    codec = np.int64(t.codecs[w.rtp.payload_type])
+    if codec == 0:
+        w.drop_payload += 1
+        return
+    if not repaired and (ssrc != layer.ssrc or codec != layer.codec):
+        renew(w, index, layer, ssrc, codec)
+    position = position_of(layer, np.int64(w.rtp.sequence), repaired)
+    if position < 0:
+        w.drop_duplicate += 1
+        return
+    describe(w, layer, b, codec, position, arrival, repaired)
+    if not repaired:
+        layer.received += 1
+        count_reception(layer, np.int64(w.rtp.timestamp), arrival, layer.clock_rate)
+    note_arrival(w, index, position, layer.highest)
+    if position > layer.highest:
+        layer.highest = position
+    if append(layer.log, position, w.draft, start) == 0:
+        layer.duplicates += 1
+        w.drop_duplicate += 1
+        return
+    layer.recovered += repaired
+    after_append(w, index, layer)
+
+
+@kernel
+def after_append(w: Any, index: int, layer: Any) -> None:
+    """Tell who must know: the forwarder, the keyframe requests, control."""
+    marks = w.draft.marks
+    if marks & KEYFRAME and marks & START and w.draft.spatial == 0:
+        layer.keyframe_count += 1
+        keyframe_came(layer)
+    if layer.active == 0 and not marks & PADDING_ONLY:
+        layer.active = 1
+        emit(w, LAYER_STARTED, index, layer.codec, layer.payload_type, 0, 0)
+    feed = feed_of(w, layer.feed)
+    if feed.dirty == 0:
+        feed.dirty = 1
+        numbers_at(w.dirty, w.feed_count)[w.dirty_count] = layer.feed
+        w.dirty_count += 1
+
+
+@kernel
+def renew(w: Any, index: int, layer: Any, ssrc: int, codec: int) -> None:
+    """The layer's first packet, another SSRC or another codec: a new epoch."""
+    layer.ssrc = ssrc
+    layer.started = 0
+    if codec != layer.codec:
+        layer.codec = codec
+        layer.payload_type = np.int64(w.rtp.payload_type)
+        log_at(layer.log).codec = codec
+        log_at(layer.log).clock_rate = layer.clock_rate
+        layer.active = 0
+
+
+@kernel
+def position_of(layer: Any, sequence: int, repaired: int) -> int:
+    """The position of a sequence number; -1: far from the rest, or before the epoch began."""
+    if layer.started == 0:
+        return begin(layer, sequence)
+    position = unwrap16(layer.highest, sequence)
+    if abs(position - layer.highest) <= JUMP:
+        layer.odd = -1
+        return position if position >= log_at(layer.log).epoch_start else -1
+    if repaired:
+        return -1
+    if layer.odd == sequence:
+        return begin(layer, sequence)
+    layer.odd = (sequence + 1) & 0xFFFF
+    return -1
+
+
+@kernel
+def begin(layer: Any, sequence: int) -> int:
+    """Begin an epoch whose first packet has this sequence number."""
+    log = log_at(layer.log)
+    start = log.epoch_start
+    if log.highest:
+        start = begin_epoch(layer.log, log.packets)
+    position = start + 65536 | sequence
+    layer.started, layer.odd = 1, -1
+    layer.base = position
+    layer.highest = position - 1
+    layer.received = layer.expected_prior = layer.received_prior = 0
+    layer.missing_count = 0
+    layer.transit = layer.jitter = 0
+    layer.frame_timestamp = -1
+    layer.sr_arrival = 0
+    return np.int64(position)
+
+
+@kernel
+def describe(w: Any, layer: Any, b: Any, codec: int, position: int, arrival: int, repaired: int) -> None:
+    """Fill w.draft, the log entry of the packet."""
+    draft, rtp, ext, frame = w.draft, w.rtp, w.extensions, w.frame
+    shift = 2 * repaired
+    draft.arrival = arrival
+    draft.timestamp = rtp.timestamp
+    draft.length = rtp.payload_end - shift
+    draft.payload_at = rtp.payload_at - shift
+    draft.epoch = log_at(layer.log).epoch & 0xFFFF
+    draft.payload_type = rtp.payload_type
+    draft.audio_level = b[ext.at[AUDIO_LEVEL]] if ext.size[AUDIO_LEVEL] else NO_LEVEL
+    draft.orientation = b[ext.at[VIDEO_ORIENTATION]] if ext.size[VIDEO_ORIENTATION] else NO_LEVEL
+    draft.descriptor_at, draft.descriptor_size = ext.at[DEPENDENCY_DESCRIPTOR] - shift, ext.size[DEPENDENCY_DESCRIPTOR]
+    draft.capture_at, draft.capture_size = ext.at[ABS_CAPTURE_TIME] - shift, ext.size[ABS_CAPTURE_TIME]
+    marks = REPAIRED * repaired | MARKER * np.int64(rtp.marker)
+    if rtp.payload_end <= rtp.payload_at:
+        draft.marks = marks | PADDING_ONLY
+        draft.picture_id_bits = draft.spatial = draft.temporal = 0
+        layer.padding_only += 1
+        return
+    parse_payload(codec, b, np.int64(rtp.payload_at), np.int64(rtp.payload_end), frame)
+    if ext.size[DEPENDENCY_DESCRIPTOR] and (codec == AV1 or codec == VP9 or codec == H264):
+        at, size = np.int64(ext.at[DEPENDENCY_DESCRIPTOR]), np.int64(ext.size[DEPENDENCY_DESCRIPTOR])
+        parse_dependency_descriptor(b, at, size, layer.descriptor, frame)
+    take_frame(w, layer, b, codec, marks)
+
+
+@kernel
+def take_frame(w: Any, layer: Any, b: Any, codec: int, marks: int) -> None:
+    """Copy what the payload told into w.draft."""
+    draft, frame, rtp = w.draft, w.frame, w.rtp
+    marks |= KEYFRAME * np.int64(frame.keyframe) | START * np.int64(frame.start)
+    marks |= END * np.int64(frame.end != 0 or rtp.marker != 0) | SWITCH_UP * np.int64(frame.switch_up)
+    marks |= DISCARDABLE * np.int64(frame.discardable) | INTER_LAYER * np.int64(frame.inter_layer)
+    if codec == H264:
+        marks = keep_parameters(layer, b, rtp, frame, marks)
+    draft.marks = marks
+    draft.spatial, draft.temporal = frame.spatial, frame.temporal
+    draft.picture_id_bits = frame.picture_id_bits if codec != VP9 else 0
+    draft.picture_id, draft.tl0 = frame.picture_id, frame.tl0
+    draft.picture_id_at, draft.tl0_at = frame.picture_id_at, frame.tl0_at
+    if frame.width:
+        layer.width, layer.height = frame.width, frame.height
+        log_at(layer.log).width, log_at(layer.log).height = frame.width, frame.height

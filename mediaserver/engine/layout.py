@@ -1,0 +1,449 @@
+"""The engine's memory: this file reads as its schema.
+
+One WORKER record a thread; it holds the addresses of that worker's tables, and every kernel reaches all else from it.
+Control fills a record while it is FREE, then sends a command; from then on only the worker writes it, until it has
+acknowledged the removal. Counters are plain words that control may read at any time.
+
+Index 0 of transports, layers, feeds and subscriptions is never used, so that a zeroed link means "none".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from mediacodecs.dependency_descriptor import DD_STATE
+from mediacodecs.extensions import EXTENSIONS, KINDS
+from mediacodecs.frame import FRAME
+from mediacodecs.rtcp import REPORT_BLOCK, RTCP, SENDER_INFO
+from mediacodecs.rtp import RTP
+from mediacodecs.stun import STUN
+from mediacodecs.twcc import TWCC_STATE
+from packetio.batch import PACKET_INFO, SOCKADDR
+from packetio.log import ENTRY
+from packetio.memory import pointer_to
+
+MS = 1_000_000  # ns
+SECOND = 1000 * MS
+
+# States of a record
+FREE, OPEN, CLOSING = 0, 1, 2
+
+# Commands, control to worker: (op, index, a, b)
+(
+    ADD_TRANSPORT,  # transport: answer its ICE checks from now on
+    SECURE_TRANSPORT,  # transport: its SRTP contexts are in the record: media may flow
+    REMOVE_TRANSPORT,  # transport; its subscriptions and layers are removed already. Sends BYE. Acknowledged
+    ADD_LAYER,  # layer, own feed
+    REMOVE_LAYER,  # layer. Acknowledged: the log may be reused when no feed reads it
+    ADD_FEED,  # feed of a log that another worker writes
+    REMOVE_FEED,  # feed. Acknowledged
+    ADD_SUBSCRIPTION,  # subscription, parked
+    REMOVE_SUBSCRIPTION,  # subscription. Acknowledged
+    SET_SOURCE,  # subscription, feed (0: park), codec << 17 | fresh << 16 | RTX payload type << 8 | payload type
+    SET_LAYERS,  # subscription, highest spatial layer, highest temporal layer
+    SET_PAUSED,  # subscription, 0 or 1
+    SET_LAG,  # subscription, lag in ns
+    RESTART_ICE,  # transport: next_ufrag and next_password of the record come into force beside the old ones
+    REQUEST_KEYFRAME,  # subscription
+) = range(1, 16)
+
+# Events, worker to control: (op, index, a, b, payload)
+(
+    DTLS,  # transport; payload: one datagram
+    ICE_CONNECTED,  # transport; payload: its sockaddr. First authenticated check
+    ADDRESS_CHANGED,  # transport; payload: its new sockaddr
+    GOODBYE,  # transport; an authenticated BYE named all of its streams
+    LAYER_STARTED,  # layer, codec constant, payload type: media begins, or begins again after a pause
+    LAYER_PAUSED,  # layer: no media for LAYER_SILENCE
+    REMOVED,  # index, command: the record is control's again
+    SSRC_REFUSED,  # transport, SSRC: could not be identified or exceeds the bound
+    SOURCE_STARTED,  # subscription, feed: its first packet from this feed was sent
+) = range(1, 10)
+
+COMMAND = np.dtype([("op", "i8"), ("index", "i8"), ("a", "i8"), ("b", "i8")], align=True)
+EVENT_PAYLOAD = 2048
+EVENT = np.dtype(
+    [("op", "i8"), ("index", "i8"), ("a", "i8"), ("b", "i8"), ("length", "i8"), ("payload", "u1", (EVENT_PAYLOAD,))],
+    align=True,
+)
+RING = np.dtype(
+    [("head", "i8"), ("pad0", "i8", (7,)), ("tail", "i8"), ("pad1", "i8", (7,)), ("lost", "i8"), ("pad2", "i8", (7,))],
+    align=True,
+)  # head: written by the producer; tail: by the consumer; the slots follow
+
+MAX_SSRCS = 32  # SSRCs that one transport may use towards us, at most
+MAX_MISSING = 128  # positions of a layer that are being asked for
+NO_TYPE = 255  # payload type: none
+AUDIO, VIDEO = 1, 2
+
+TRANSPORT = np.dtype(
+    [
+        ("state", "i8"),
+        ("secured", "i8"),  # 1: SRTP contexts are set
+        ("ufrag", "i8"),  # mediacodecs.stun.username_hash of the local ufrag
+        ("password", "u1", (64,)),  # local ICE password, the key of MESSAGE-INTEGRITY
+        ("password_size", "i8"),
+        ("old_ufrag", "i8"),  # before the newest ICE restart; still good
+        ("old_password", "u1", (64,)),
+        ("old_password_size", "i8"),
+        ("next_ufrag", "i8"),  # written by control before RESTART_ICE
+        ("next_password", "u1", (64,)),
+        ("next_password_size", "i8"),
+        ("remote", "u1", (SOCKADDR + 4,)),  # sockaddr that media goes to; remote_size 0: not known yet
+        ("remote_size", "i8"),
+        ("packet_info", "u1", (PACKET_INFO,)),  # control message that makes replies leave from the address asked
+        ("packet_info_size", "i8"),
+        ("connected", "i8"),  # 1 once a check was authenticated
+        ("last_check", "i8"),  # ns: newest authenticated binding request
+        ("remote_check", "i8"),  # ns: newest one from the address that media goes to
+        ("last_goodbye", "i8"),  # ns: a DTLS alert or BYE came; liveness is then judged more strictly
+        ("inbound", "i8"),  # libsrtp contexts
+        ("outbound", "i8"),
+        ("evp", "u8"),  # EVP context of AES-128-GCM; 0: libsrtp seals
+        ("salt_low", "u8"),
+        ("salt_high", "u4"),
+        ("tag", "u4"),  # bytes that sealing adds
+        ("rtcp_ssrc", "i8"),  # our SSRC in feedback
+        ("kinds", "u1", (256,)),  # incoming extension id -> kind
+        ("ids", "u1", (KINDS,)),  # kind -> outgoing extension id; 0: not negotiated
+        ("allow_mixed", "u1"),  # 1: two-byte extension headers may be sent
+        ("reduced_size", "u1"),
+        ("codecs", "u1", (128,)),  # incoming payload type -> codec constant; 0: not negotiated
+        ("repairs", "u1", (128,)),  # incoming RTX payload type -> its primary payload type; NO_TYPE: not RTX
+        ("ssrcs", "u4", (MAX_SSRCS,)),  # SSRCs learnt from the peer
+        ("ssrc_layers", "i4", (MAX_SSRCS,)),  # layer << 1 | is RTX; -1: refused
+        ("ssrc_count", "i8"),
+        ("ssrc_limit", "i8"),
+        ("first_layer", "i4"),
+        ("first_subscription", "i4"),
+        ("twcc", "i4"),  # index in the TWCC table; 0: no feedback is sent
+        ("twcc_next", "i8"),  # next transport-wide number of outgoing packets
+        ("next_report", "i8"),  # ns: receiver reports
+        ("next_twcc", "i8"),
+        ("rtt", "i8"),  # ns, newest from a receiver report; 0: unknown
+        ("packets_in", "i8"),
+        ("bytes_in", "i8"),
+        ("packets_out", "i8"),
+        ("bytes_out", "i8"),
+        ("bad_srtp", "i8"),
+    ],
+    align=True,
+)
+
+LAYER = np.dtype(
+    [
+        ("state", "i8"),
+        ("transport", "i4"),
+        ("next", "i4"),  # next layer of the transport
+        ("feed", "i4"),  # this worker's own feed of the log
+        ("kind", "i4"),  # AUDIO or VIDEO
+        ("log", "i8"),  # base address
+        ("mid", "u1", (16,)),
+        ("rid", "u1", (16,)),
+        ("mid_size", "i4"),
+        ("rid_size", "i4"),
+        ("declared_ssrc", "i8"),  # from a=ssrc; -1: none
+        ("declared_rtx", "i8"),
+        ("ssrc", "i8"),  # bound; -1: none yet
+        ("rtx_ssrc", "i8"),
+        ("codec", "i4"),  # of the newest packet; 0: nothing received
+        ("payload_type", "i4"),
+        ("clock_rate", "i8"),
+        ("active", "i8"),  # 1: media is flowing
+        ("started", "i8"),  # 1: positions are being counted in this epoch
+        ("highest", "i8"),  # position
+        ("odd", "i8"),  # sequence number of a packet far from the rest, as RFC 3550 A.1 has it; -1: none
+        ("base", "i8"),  # position of the first packet of the epoch
+        ("received", "i8"),  # packets of the epoch
+        ("expected_prior", "i8"),
+        ("received_prior", "i8"),
+        ("transit", "i8"),
+        ("jitter", "i8"),  # time-stamp units × 16
+        ("sr_middle", "i8"),  # middle 32 bits of the newest sender report's NTP time
+        ("sr_arrival", "i8"),
+        ("missing", "i8", (MAX_MISSING,)),  # positions being asked for, oldest first
+        ("missing_next", "i8", (MAX_MISSING,)),  # ns: when to ask (again)
+        ("missing_tries", "u1", (MAX_MISSING,)),
+        ("missing_count", "i8"),
+        ("keyframe_pending", "i8"),  # 1: a keyframe was asked for and has not come
+        ("keyframe_asked", "i8"),  # ns: when last
+        ("keyframe_count", "i8"),  # keyframes received
+        ("frame_timestamp", "i8"),  # RTP time stamp of the frame being received
+        ("frame_parameters", "i8"),  # param_sets bits seen in that frame
+        ("sps", "u1", (400,)),
+        ("pps", "u1", (300,)),
+        ("sps_size", "i8"),
+        ("pps_size", "i8"),
+        ("nacks_sent", "i8"),
+        ("plis_sent", "i8"),
+        ("recovered", "i8"),  # packets that came by RTX
+        ("duplicates", "i8"),
+        ("padding_only", "i8"),
+        ("width", "i4"),
+        ("height", "i4"),
+        ("descriptor", DD_STATE),
+    ],
+    align=True,
+)
+
+FEED = np.dtype(
+    [
+        ("state", "i8"),
+        ("log", "i8"),  # base address
+        ("layer", "i4"),  # own layer; 0: another worker writes the log
+        ("dirty", "i4"),  # 1: queued in the worker's list of feeds with news
+        ("read", "i8"),  # journal number up to which live cursors have been served
+        ("highest", "i8"),  # highest position among those
+        ("epoch", "i8"),
+        ("first_live", "i4"),  # subscriptions whose live cursor reads this feed
+        ("first_waiting", "i4"),  # subscriptions that wait for a keyframe of this feed
+        ("live_count", "i8"),
+        ("owner_wake", "i4"),  # eventfd of the log's worker
+        ("pad", "i4"),
+        ("overrun", "i8"),  # packets that the writer overtook
+    ],
+    align=True,
+)
+
+PARKED, WAITING, LIVE, PACED = 0, 1, 2, 3  # SUBSCRIPTION.mode: what its cursor does
+MAP_SIZE = 1024  # outgoing packets that a subscription can resend
+SENT, PARAMETER_PACKET = 1, 2  # low bits of a map word
+MAP_POSITION, MAP_FEED = 2, 46  # shifts of position and feed in a map word
+
+SUBSCRIPTION = np.dtype(
+    [
+        ("state", "i8"),
+        ("mode", "i4"),
+        ("transport", "i4"),
+        ("next", "i4"),  # next subscription of the transport
+        ("feed", "i4"),  # feed that the cursor reads; 0: none
+        ("target", "i4"),  # feed whose keyframe it waits for; 0: none
+        ("live_next", "i4"),  # links of feed.first_live
+        ("live_previous", "i4"),
+        ("wait_next", "i4"),  # links of feed.first_waiting
+        ("wait_previous", "i4"),
+        ("paced_next", "i4"),  # links of the worker's paced cursors
+        ("paced_previous", "i4"),
+        ("kind", "i4"),
+        ("paused", "i4"),
+        ("clock_rate", "i8"),
+        ("ssrc", "i8"),
+        ("rtx_ssrc", "i8"),
+        ("payload_type", "i4"),
+        ("rtx_type", "i4"),  # NO_TYPE: no RTX
+        ("next_type", "i4"),  # payload types of the target, taken when it starts
+        ("next_rtx_type", "i4"),
+        ("next_codec", "i4"),  # codec that they are for: the target must bear it
+        ("fresh", "i4"),  # 1: the target is another track, its time stamps have nothing to do with the last
+        ("map", "i8"),  # address of MAP_SIZE words
+        # numbering: outgoing index = position - offset; indices are 64 bit and never reused
+        ("highest", "i8"),  # highest position handled
+        ("offset", "i8"),
+        ("out_highest", "i8"),  # outgoing index of the newest packet
+        ("out_start", "i8"),  # first outgoing index of the current feed
+        ("out_first", "i8"),  # first of all
+        ("rtx_index", "i8"),  # outgoing index of the newest RTX packet
+        ("timestamp_offset", "i8"),
+        ("last_timestamp", "i8"),  # outgoing, newest; -1: none
+        ("last_sent", "i8"),  # ns
+        ("picture_offset", "i8"),
+        ("tl0_offset", "i8"),
+        ("last_picture", "i8"),  # outgoing, newest; -1: none
+        ("last_tl0", "i8"),
+        ("max_spatial", "i4"),
+        ("max_temporal", "i4"),
+        ("spatial", "i4"),  # being sent
+        ("temporal", "i4"),
+        # paced cursor (late join, lag): reads in sequence order
+        ("cursor", "i8"),  # next position
+        ("lag", "i8"),  # ns
+        ("squeeze_from", "i8"),  # time stamps before `squeeze_to` are pulled towards it (late join); -1: off
+        ("squeeze_to", "i8"),
+        ("budget", "i8"),  # bytes that the burst may still send now
+        ("budget_at", "i8"),
+        # reports
+        ("next_report", "i8"),
+        ("packets", "i8"),
+        ("octets", "i8"),
+        ("sr_middle", "i8"),  # of the newest sender report that was sent
+        ("sr_sent", "i8"),
+        ("acknowledged", "i4"),  # 1: a receiver report named the SSRC: mid need not be sent any more
+        ("mid_size", "i4"),
+        ("mid", "u1", (16,)),
+        ("cname", "u1", (32,)),
+        ("cname_size", "i8"),
+        ("lost_fraction", "i8"),  # of the newest receiver report, 1/256
+        ("lost", "i8"),
+        ("jitter", "i8"),
+        ("nacks", "i8"),
+        ("resent", "i8"),
+        ("unanswered", "i8"),  # NACKed packets that could not be resent
+        ("plis", "i8"),
+        ("dropped", "i8"),  # packets left out: padding, layers
+        ("resend_budget", "i8"),
+        ("resend_budget_at", "i8"),
+    ],
+    align=True,
+)
+
+ADDRESS = np.dtype([("high", "i8"), ("low", "i8"), ("port", "i8"), ("transport", "i8")], align=True)
+UFRAG = np.dtype([("hash", "i8"), ("transport", "i8")], align=True)
+
+PACKET = np.dtype(
+    [
+        ("position", "i8"),
+        ("arrival", "i8"),
+        ("timestamp", "i8"),
+        ("payload", "i8"),  # address of the payload in the log
+        ("start", "i8"),  # address of the whole packet in the log
+        ("log", "i8"),
+        ("length", "i8"),  # payload bytes
+        ("want", "i8"),  # payload bytes with the padding that evens out the train
+        ("marks", "i8"),
+        ("entry", ENTRY),
+    ],
+    align=True,
+)  # one packet of the run that is being forwarded
+RUN = 48  # packets in a run at most: a train must stay under 64 segments and 64 KB
+
+LATENCY_BUCKETS = 48  # half octaves from 1 µs
+
+WORKER = np.dtype(
+    [
+        ("index", "i8"),
+        ("stop", "i8"),
+        ("now", "i8"),  # ns, CLOCK_MONOTONIC, taken once a round
+        ("realtime", "i8"),  # ns, CLOCK_REALTIME - CLOCK_MONOTONIC
+        ("fd", "i8"),
+        ("wake", "i8"),  # eventfd that wakes this worker
+        ("control_wake", "i8"),  # eventfd that wakes control
+        ("ipv6", "i8"),  # 1: the socket is AF_INET6
+        # addresses of tables
+        ("transports", "i8"),
+        ("layers", "i8"),
+        ("feeds", "i8"),
+        ("subscriptions", "i8"),
+        ("twccs", "i8"),
+        ("addresses", "i8"),
+        ("ufrags", "i8"),
+        ("commands", "i8"),  # RING, then COMMAND × command_slots
+        ("events", "i8"),  # RING, then EVENT × event_slots
+        ("packets", "i8"),  # PACKET × RUN
+        ("dirty", "i8"),  # i8 × feed_count: feeds with news
+        ("worker_wakes", "i8"),  # i8 × 64: eventfd of each worker
+        # counts
+        ("transport_count", "i8"),
+        ("layer_count", "i8"),
+        ("feed_count", "i8"),
+        ("subscription_count", "i8"),
+        ("transport_used", "i8"),  # one more than the highest index ever in use
+        ("layer_used", "i8"),
+        ("feed_used", "i8"),
+        ("subscription_used", "i8"),
+        ("address_slots", "i8"),  # powers of two
+        ("ufrag_slots", "i8"),
+        ("command_slots", "i8"),
+        ("event_slots", "i8"),
+        ("dirty_count", "i8"),
+        ("first_paced", "i8"),  # list of paced cursors
+        ("foreign_feeds", "i8"),  # feeds of other workers' logs in use
+        # receive slots (packetio.batch)
+        ("slots", "i8"),
+        ("messages", "i8"),
+        ("data", "i8"),
+        ("names", "i8"),
+        ("controls", "i8"),
+        # send queue (packetio.batch)
+        ("out_count", "i8"),
+        ("out_size", "i8"),
+        ("out_messages", "i8"),
+        ("out_vectors", "i8"),
+        ("out_controls", "i8"),
+        ("arena", "i8"),
+        ("queued", "i8"),
+        ("queued_bytes", "i8"),
+        ("queued_packets", "i8"),
+        ("out_segments", "i8"),  # i8 × out_count: packets in each message
+        ("out_arrivals", "i8"),  # i8 × out_count: arrival of each message's first packet, 0: none
+        # scratch
+        ("sealer", "i8"),
+        ("prefix_size", "i8"),  # the payload being sealed: prefix at `scratch`, then body, then padding
+        ("body", "i8"),
+        ("body_size", "i8"),
+        ("padding", "i8"),
+        ("scratch", "i8"),  # 4096 bytes
+        ("rtp", RTP),
+        ("extensions", EXTENSIONS),
+        ("frame", FRAME),
+        ("draft", ENTRY),
+        ("rtcp", RTCP),
+        ("sender_info", SENDER_INFO),
+        ("report", REPORT_BLOCK),
+        ("stun", STUN),
+        ("words", "i8", (16,)),
+        ("poll", "i8", (4,)),  # struct pollfd × 2
+        ("timeout", "i8", (2,)),  # struct timespec
+        ("sha1", "u1", (32,)),
+        # settings
+        ("gso", "i8"),
+        ("linger", "i8"),  # ns to wait before a round
+        ("keyframe_age", "i8"),  # ns: a younger keyframe in the log starts a late joiner
+        ("keyframe_interval", "i8"),  # ns between keyframe requests to one layer
+        ("burst", "i8"),  # bytes that a late join may send at once
+        ("burst_rate", "i8"),  # bytes a second after that
+        ("next_tick", "i8"),
+        ("next_paced", "i8"),
+        ("tick", "i8"),  # ticks so far
+        ("busy", "i8"),  # ns spent outside the wait
+        ("random", "u8"),
+        # counters
+        ("received", "i8"),
+        ("received_bytes", "i8"),
+        ("forwarded", "i8"),
+        ("forwarded_bytes", "i8"),
+        ("rounds", "i8"),
+        ("waits", "i8"),
+        ("trains", "i8"),
+        ("sends", "i8"),
+        ("padded", "i8"),
+        ("stun_in", "i8"),
+        ("dtls_in", "i8"),
+        ("rtcp_in", "i8"),
+        ("nack_in", "i8"),  # NACKed sequence numbers from subscribers
+        ("nack_out", "i8"),
+        ("rtx_in", "i8"),
+        ("rtx_out", "i8"),
+        ("pli_in", "i8"),
+        ("pli_out", "i8"),
+        ("twcc_out", "i8"),
+        ("keyframe_starts", "i8"),  # late joins served from the log
+        ("drop_truncated", "i8"),
+        ("drop_unknown", "i8"),  # from an address that no transport has
+        ("drop_stun", "i8"),  # unknown ufrag, bad integrity or malformed
+        ("drop_garbage", "i8"),  # not STUN, DTLS or RTP, or malformed
+        ("drop_srtp", "i8"),  # authentication failed or replayed
+        ("drop_ssrc", "i8"),
+        ("drop_payload", "i8"),  # payload type not negotiated
+        ("drop_duplicate", "i8"),
+        ("drop_event", "i8"),  # event ring full
+        ("drop_send", "i8"),  # the kernel refused to send
+        ("drop_overrun", "i8"),  # overtaken by the writer of a log
+        ("gso_refused", "i8"),
+        ("latency", "i8", (LATENCY_BUCKETS,)),
+        ("latency_sum", "i8"),  # ns
+        ("latency_max", "i8"),
+    ],
+    align=True,
+)
+
+worker_at = pointer_to(WORKER)
+transport_at = pointer_to(TRANSPORT)
+layer_at = pointer_to(LAYER)
+feed_at = pointer_to(FEED)
+subscription_at = pointer_to(SUBSCRIPTION)
+twcc_at = pointer_to(TWCC_STATE)
+address_at = pointer_to(ADDRESS)
+ufrag_at = pointer_to(UFRAG)
+packet_at = pointer_to(PACKET)
+ring_at = pointer_to(RING)
+command_at = pointer_to(COMMAND)
+event_at = pointer_to(EVENT)

@@ -1,0 +1,113 @@
+"""Paced cursors: a late joiner's replay and the fixed lag, both in sequence order.
+
+A replay sends a budget of bytes at once and more at a set rate until it has reached what live cursors have got, then
+goes live. A lagged cursor releases each packet `lag` after its arrival, repaired ones in their place; it waits for a
+missing packet until a later one is due.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mediacodecs.kernel import kernel
+from packetio.log import entry_address, entry_at, holds, log_at, newest_keyframe
+
+from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
+from mediaserver.engine.forward import even_out, load_packet, send_run
+from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, WAITING
+from mediaserver.engine.lists import add_live, remove_paced
+from mediaserver.engine.sources import detach, start_cursor, start_paced
+
+PACE = 5 * MS  # ns between looks at paced cursors
+LOOK_AHEAD = 256  # positions searched for a later packet that is due
+LATE = 200 * MS  # a lagged cursor further behind than this is catching up and paces itself
+
+
+@kernel
+def paced_round(w: Any) -> None:
+    """Let every paced cursor send what it may by now."""
+    index = np.int64(w.first_paced)
+    while index:
+        sub = subscription_of(w, index)
+        following = np.int64(sub.paced_next)
+        refill(w, sub)
+        advance(w, index, sub)
+        index = following
+
+
+@kernel
+def refill(w: Any, sub: Any) -> None:
+    """Grow the budget of bytes with time, up to one burst."""
+    sub.budget = min(sub.budget + (w.now - sub.budget_at) * w.burst_rate // SECOND, w.burst)
+    sub.budget_at = w.now
+
+
+@kernel
+def advance(w: Any, index: int, sub: Any) -> None:
+    """Send runs while there is something to send and a budget for it."""
+    if sub.lag > 0 and sub.target and switch_when_due(w, index, sub):
+        return
+    feed = feed_of(w, sub.feed)
+    while True:
+        n = collect(w, sub, feed)
+        if n == 0:
+            break
+        even_out(w, n)
+        send_run(w, sub, transport_of(w, sub.transport), n, feed.layer == 0)
+    if sub.cursor < log_at(feed.log).epoch_start:
+        detach(w, index)
+        sub.mode, sub.fresh = WAITING, 1
+        start_cursor(w, index, np.int64(sub.feed))
+    elif sub.lag == 0 and sub.cursor > feed.highest:
+        remove_paced(w, index)
+        sub.mode = LIVE
+        add_live(w, index, np.int64(sub.feed))
+
+
+@kernel
+def collect(w: Any, sub: Any, feed: Any) -> int:
+    """Load the next run of the cursor; returns its packets and moves the cursor past them."""
+    n = 0
+    top = feed.highest if sub.lag == 0 else log_at(feed.log).highest
+    while n < RUN and sub.cursor <= top:
+        position = sub.cursor
+        if sub.lag > 0 and not due(w, sub, feed.log, position, top):
+            break
+        if sub.budget <= 0 and (sub.lag == 0 or behind(w, sub, feed.log, position)):
+            break
+        p = packet_of(w, n)
+        if load_packet(w, feed.log, position, p):
+            sub.budget -= p.length
+            n += 1
+        sub.cursor = position + 1
+    return n
+
+
+@kernel
+def due(w: Any, sub: Any, base: int, position: int, top: int) -> bool:
+    """Whether the packet at a position, or a later one if it is missing or was repaired late, may be released."""
+    limit = w.now - sub.lag
+    for ahead in range(position, min(position + LOOK_AHEAD, top) + 1):
+        if holds(base, ahead) and entry_at(entry_address(base, ahead)).arrival <= limit:
+            return True
+    return False
+
+
+@kernel
+def behind(w: Any, sub: Any, base: int, position: int) -> bool:
+    """Whether a packet has been due for so long that the cursor is catching up."""
+    return holds(base, position) and entry_at(entry_address(base, position)).arrival < w.now - sub.lag - LATE
+
+
+@kernel
+def switch_when_due(w: Any, index: int, sub: Any) -> bool:
+    """Switch a lagged cursor to its target when a keyframe of it has just become due."""
+    feed = feed_of(w, sub.target)
+    if sub.next_codec != log_at(feed.log).codec:
+        return False
+    position = newest_keyframe(feed.log, w.now - sub.lag)
+    if position < 0 or entry_at(entry_address(feed.log, position)).arrival < w.now - sub.lag - 6 * PACE:
+        return False
+    start_paced(w, index, np.int64(sub.target), position)
+    return True

@@ -1,0 +1,53 @@
+"""H.264 parameter sets: cached as they pass, put before a keyframe that comes without them (RFC 6184 8.4).
+
+A late joiner starts at a keyframe; an encoder that sends SPS and PPS once, or in packets of their own before the IDR
+slice, would leave it without. The keyframe then begins at the parameter sets if they are in the same frame.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mediacodecs.h264 import HAS_IDR, HAS_PPS, HAS_SPS, PPS, SPS, nal_of_type, write_parameter_packet
+from mediacodecs.kernel import kernel
+from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, START, log_at
+
+
+@kernel
+def keep_parameters(layer: Any, b: Any, rtp: Any, frame: Any, marks: int) -> int:
+    """Cache SPS and PPS of the packet; returns its marks, with KEYFRAME | START where a keyframe really begins."""
+    timestamp, sets = np.int64(rtp.timestamp), np.int64(frame.param_sets)
+    if timestamp != layer.frame_timestamp:
+        layer.frame_timestamp = timestamp
+        layer.frame_parameters = 0
+    if sets & (HAS_SPS | HAS_PPS):
+        cache(layer, b, np.int64(rtp.payload_at), np.int64(rtp.payload_end))
+    before = np.int64(layer.frame_parameters)
+    layer.frame_parameters = before | sets
+    if sets & HAS_SPS and not sets & HAS_IDR and before == 0:
+        return np.int64(marks | KEYFRAME | START)
+    if marks & KEYFRAME and before & (HAS_SPS | HAS_IDR):
+        return np.int64(marks & ~START)
+    if marks & KEYFRAME and marks & START and not sets & HAS_SPS:
+        return np.int64(marks | BARE_KEYFRAME)
+    return np.int64(marks)
+
+
+@kernel
+def cache(layer: Any, b: Any, at: int, end: int) -> None:
+    """Keep the packet's SPS and PPS, and both as one STAP-A in the log for its readers."""
+    sps, pps = nal_of_type(b, at, end, SPS), nal_of_type(b, at, end, PPS)
+    if sps >= 0 and (sps & 0xFFFFF) <= layer.sps.size:
+        layer.sps_size = sps & 0xFFFFF
+        for k in range(layer.sps_size):
+            layer.sps[k] = b[(sps >> 20) + k]
+    if pps >= 0 and (pps & 0xFFFFF) <= layer.pps.size:
+        layer.pps_size = pps & 0xFFFFF
+        for k in range(layer.pps_size):
+            layer.pps[k] = b[(pps >> 20) + k]
+    if layer.sps_size and layer.pps_size and layer.sps_size + layer.pps_size + 8 <= PARAMETERS:
+        log = log_at(layer.log)
+        log.parameters_size = write_parameter_packet(
+            log.parameters, 0, layer.sps, layer.sps_size, layer.pps, layer.pps_size
+        )

@@ -1,0 +1,173 @@
+"""From the socket to an authenticated RTP packet: batched receive, demultiplexing, SRTP, identification.
+
+What comes from an address that no transport has costs a table look-up and a counter. Nothing is believed of a packet
+before SRTP has authenticated it. Then `intake.accept` takes over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mediacodecs.bits import be16, be32, put16
+from mediacodecs.extensions import TWCC, parse_extensions
+from mediacodecs.kernel import kernel
+from mediacodecs.rtcp import is_rtcp
+from mediacodecs.rtp import parse_rtp
+from mediacodecs.twcc import TWCC_STATE, twcc_receive
+from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, SOCKADDR
+from packetio.memory import bytes_at, numbers_at, pointer_to
+from packetio.native import recvmmsg, srtp_unprotect
+
+from mediaserver.engine.access import layer_of, transport_of
+from mediaserver.engine.ice import handle_stun
+from mediaserver.engine.identify import identify, known_ssrc
+from mediaserver.engine.intake import accept
+from mediaserver.engine.layout import DTLS, NO_TYPE, SECOND, twcc_at
+from mediaserver.engine.ring import emit
+from mediaserver.engine.rtcp_in import handle_rtcp
+from mediaserver.engine.send import clock
+from mediaserver.engine.tables import address_key, find_address
+
+message_at = pointer_to(MESSAGE)
+length_at = pointer_to(np.dtype([("value", "i4")]))
+MESSAGE_SIZE, TWCC_SIZE = MESSAGE.itemsize, TWCC_STATE.itemsize
+MSG_DONTWAIT, MSG_TRUNC = 0x40, 0x20
+SCM_TIMESTAMPNS, SOL_SOCKET, STAMP_BYTES = 35, 1, 32
+ALERT = 21  # DTLS record type
+
+
+@kernel
+def receive_batch(w: Any) -> int:
+    """Take one batch from the socket; returns the number of datagrams."""
+    n = recvmmsg(np.int32(w.fd), w.messages, np.uint32(w.slots), np.int32(MSG_DONTWAIT), 0)
+    if n <= 0:
+        return 0
+    w.now = clock(w)
+    for slot in range(n):
+        message = message_at(w.messages + slot * MESSAGE_SIZE)
+        w.received += 1
+        w.received_bytes += np.int64(message.size)
+        if message.flags & MSG_TRUNC:
+            w.drop_truncated += 1
+        else:
+            demultiplex(w, slot, np.int64(message.size), np.int64(message.control_size))
+        message.name_size = SOCKADDR
+        message.control_size = CONTROL_BYTES
+        message.flags = 0
+    return np.int64(n)
+
+
+@kernel
+def demultiplex(w: Any, slot: int, size: int, control_size: int) -> None:
+    """One datagram by its first byte (RFC 7983)."""
+    b = bytes_at(w.data + slot * SLOT, SLOT)
+    first = np.int64(b[0])
+    if size < 12:
+        w.drop_garbage += 1
+    elif 128 <= first <= 191 or 20 <= first <= 63:
+        address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
+        ti = find_address(w, w.words)
+        if ti == 0:
+            w.drop_unknown += 1
+        elif first < 64:
+            handle_dtls(w, ti, w.data + slot * SLOT, size, first)
+        elif is_rtcp(b, 0):
+            handle_rtcp(w, ti, w.data + slot * SLOT, size)
+        else:
+            handle_rtp(w, ti, slot, size, control_size)
+    elif first <= 3:
+        handle_stun(w, slot, size, control_size)
+    else:
+        w.drop_garbage += 1
+
+
+@kernel
+def handle_dtls(w: Any, ti: int, address: int, size: int, first: int) -> None:
+    """Hand a DTLS datagram up. An alert after the handshake can't be authenticated here: it only makes us watchful."""
+    t = transport_of(w, ti)
+    w.dtls_in += 1
+    if t.secured and first == ALERT:
+        t.last_goodbye = w.now
+    emit(w, DTLS, ti, 0, 0, address, size)
+
+
+@kernel
+def arrival_of(w: Any, slot: int, control_size: int) -> int:
+    """The kernel's receive time stamp on the monotonic clock (ns); now, when there is none."""
+    base = w.controls + slot * CONTROL_BYTES
+    at = np.int64(0)
+    while at + STAMP_BYTES <= control_size:
+        words = numbers_at(base + at, 4)
+        size = words[0]
+        if size < 16:
+            break
+        if words[1] == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
+            return min(words[2] * SECOND + words[3] - w.realtime, w.now)
+        at += (size + 7) & ~7
+    return np.int64(w.now)
+
+
+@kernel
+def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None:
+    """Authenticate, parse and identify one RTP packet."""
+    t = transport_of(w, ti)
+    address = w.data + slot * SLOT
+    b = bytes_at(address, SLOT)
+    ssrc = be32(b, 8)
+    reference = known_ssrc(t, ssrc)
+    if t.secured == 0 or reference == -1 or (reference == -2 and t.ssrc_count >= t.ssrc_limit):
+        w.drop_ssrc += 1
+        return
+    length = length_at(w.words.ctypes.data)
+    length.value = size
+    if srtp_unprotect(t.inbound, address, w.words.ctypes.data) != 0:
+        w.drop_srtp += 1
+        t.bad_srtp += 1
+        return
+    t.packets_in += 1
+    t.bytes_in += size
+    if parse_rtp(b, 0, np.int64(length.value), w.rtp) != 0:
+        w.drop_garbage += 1
+        return
+    arrival = arrival_of(w, slot, control_size)
+    parse_extensions(b, w.rtp, t.kinds, w.extensions)
+    if t.twcc and w.extensions.size[TWCC] == 2:
+        twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, np.int64(w.extensions.at[TWCC])), arrival)
+    if reference == -2:
+        reference = identify(w, ti, t, b, ssrc, np.int64(w.rtp.payload_type))
+    if reference < 0:
+        w.drop_ssrc += 1
+        return
+    if reference & 1 and not unwrap_rtx(w, t, b, reference >> 1):
+        return
+    accept(w, t, reference >> 1, address, arrival, ssrc, reference & 1)
+
+
+@kernel
+def unwrap_rtx(w: Any, t: Any, b: Any, layer_index: int) -> bool:
+    """Turn an RTX packet (RFC 4588) in b into the packet that it repeats; False: nothing in it (a probe).
+
+    The header moves two bytes towards the payload, over the original sequence number.
+    """
+    rtp = w.rtp
+    w.rtx_in += 1
+    primary = np.int64(t.repairs[rtp.payload_type])
+    if primary == NO_TYPE or np.int64(rtp.payload_end) < np.int64(rtp.payload_at) + 2:
+        return False
+    if layer_of(w, layer_index).started == 0:
+        return False
+    at = np.int64(rtp.payload_at)
+    original = be16(b, at)
+    for k in range(at - 1, -1, -1):
+        b[k + 2] = b[k]
+    put16(b, 4, original)
+    b[3] = np.int64(rtp.marker) << 7 | primary
+    rtp.sequence = original
+    rtp.payload_type = primary
+    rtp.payload_at += np.uint32(2)
+    rtp.ext_at += np.uint32(2)
+    rtp.ext_end += np.uint32(2)
+    for k in range(w.extensions.at.size):
+        w.extensions.at[k] += np.uint32(2)
+    return True

@@ -1,0 +1,237 @@
+"""What a subscription's cursor reads: start on a feed, switch to another at a keyframe, survive a new epoch.
+
+Numbering goes on through every change (the same SSRC and index must never be sealed twice). Time stamps go on too: by the
+publisher's sender reports where both layers have one, else by the clock. A subscription that waits for a keyframe of its
+target keeps sending what it had.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mediacodecs.kernel import kernel
+from packetio.log import KEYFRAMES, entry_address, entry_at, holds, log_at, newest_keyframe
+
+from mediaserver.engine.access import feed_of, subscription_of
+from mediaserver.engine.keyframes import want_keyframe
+from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, SOURCE_STARTED, VIDEO, WAITING
+from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_live, remove_paced, remove_waiting
+from mediaserver.engine.numbering import start_at
+from mediaserver.engine.rewrite import MASK32, SQUEEZE, signed32
+from mediaserver.engine.ring import emit
+
+MAX_PICTURE_STEP = 1  # picture ids continue with the next number after a switch
+
+
+@kernel
+def detach(w: Any, index: int) -> None:
+    """Take the cursor off the feed that it reads."""
+    sub = subscription_of(w, index)
+    if sub.mode == LIVE:
+        remove_live(w, index)
+    elif sub.mode == PACED:
+        remove_paced(w, index)
+    sub.mode = PARKED
+
+
+@kernel
+def clock_offset(w: Any, sub: Any, timestamp: int) -> int:
+    """Time-stamp offset that lets the stream go on as much later as the clock says."""
+    passed = (w.now - sub.last_sent) * sub.clock_rate // SECOND
+    return np.int64(sub.last_timestamp + max(passed, np.int64(1)) - timestamp)
+
+
+@kernel
+def timestamp_offset_for(w: Any, sub: Any, feed: Any, timestamp: int) -> int:
+    """Offset for a stream that goes on with `timestamp` on `feed` (RFC 3550 6.4.1: sender reports share one clock)."""
+    if sub.last_timestamp < 0:
+        return 0
+    offset = clock_offset(w, sub, timestamp)
+    if sub.feed and sub.fresh == 0:
+        old, new = log_at(feed_of(w, sub.feed).log), log_at(feed.log)
+        if old.sr_arrival and new.sr_arrival:
+            apart = (new.sr_ntp - old.sr_ntp) * sub.clock_rate // SECOND
+            aligned = sub.timestamp_offset + old.sr_timestamp - new.sr_timestamp + apart
+            if abs(signed32(aligned - offset)) < 2 * sub.clock_rate:
+                offset = aligned
+    if signed32(timestamp + offset - sub.last_timestamp) <= 0:
+        offset = sub.last_timestamp + 1 - timestamp
+    return np.int64(offset)
+
+
+@kernel
+def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: int) -> None:
+    """Let a subscription continue on a feed with the packet at `position`; its mode is left to the caller."""
+    sub, feed = subscription_of(w, index), feed_of(w, feed_index)
+    remove_waiting(w, index)
+    detach(w, index)
+    sub.timestamp_offset = timestamp_offset_for(w, sub, feed, timestamp) & MASK32
+    sub.squeeze_from = -1
+    entry = entry_at(entry_address(feed.log, position))
+    if sub.last_picture >= 0 and entry.picture_id_bits:
+        sub.picture_offset = sub.last_picture + MAX_PICTURE_STEP - np.int64(entry.picture_id)
+        sub.tl0_offset = sub.last_tl0 + 1 - np.int64(entry.tl0)
+    start_at(sub, position)
+    sub.feed = feed_index
+    sub.payload_type, sub.rtx_type = sub.next_type, sub.next_rtx_type
+    sub.spatial, sub.temporal = sub.max_spatial, sub.max_temporal
+    sub.fresh = 0
+    sub.next_report = w.now
+    emit(w, SOURCE_STARTED, index, feed_index, position, 0, 0)
+
+
+@kernel
+def start_waiting(w: Any, feed_index: int, p: Any) -> None:
+    """A keyframe begins with packet p: everybody who waits for it goes live on this feed.
+
+    A lagged cursor that is switching stays: it switches when the keyframe is due (`paced.switch_when_due`).
+    """
+    feed = feed_of(w, feed_index)
+    index = np.int64(feed.first_waiting)
+    while index:
+        sub = subscription_of(w, index)
+        following = np.int64(sub.wait_next)
+        if sub.next_codec != log_at(feed.log).codec or sub.paused or (sub.lag > 0 and sub.mode == PACED):
+            index = following
+            continue
+        if sub.lag > 0:
+            start_paced(w, index, feed_index, p.position)
+        else:
+            take_source(w, index, feed_index, p.position, p.timestamp)
+            sub.mode = LIVE
+            add_live(w, index, feed_index)
+        index = following
+
+
+@kernel
+def begin_feed_epoch(w: Any, feed_index: int, p: Any) -> None:
+    """The publisher's SSRC or numbering changed: live cursors of video wait for its keyframe, audio goes on at once."""
+    feed = feed_of(w, feed_index)
+    feed.epoch = log_at(feed.log).epoch
+    feed.highest = p.position - 1
+    index = np.int64(feed.first_live)
+    while index:
+        sub = subscription_of(w, index)
+        following = np.int64(sub.live_next)
+        remove_live(w, index)
+        sub.mode, sub.fresh = WAITING, 1
+        if sub.target == 0:
+            add_waiting(w, index, feed_index)
+        index = following
+    if feed.first_waiting and log_at(feed.log).received_packets > 0:
+        want_keyframe(w, feed)
+
+
+@kernel
+def replay_from(w: Any, sub: Any, feed: Any) -> int:
+    """Position of a keyframe in the log that is fresh and near enough to start from; -1: none."""
+    limit = w.now - sub.lag
+    position = newest_keyframe(feed.log, limit)
+    if position < 0 or sub.kind != VIDEO:
+        return -1
+    entry = entry_at(entry_address(feed.log, position))
+    bytes_behind = log_at(feed.log).write_end - entry.at
+    if entry.arrival < limit - w.keyframe_age or (sub.lag == 0 and bytes_behind > w.burst):
+        return -1
+    return np.int64(position)
+
+
+@kernel
+def start_cursor(w: Any, index: int, feed_index: int) -> None:
+    """Begin on a feed: from a fresh keyframe in the log, else at the next keyframe, which is asked for."""
+    sub, feed = subscription_of(w, index), feed_of(w, feed_index)
+    if sub.next_codec != log_at(feed.log).codec or sub.paused:
+        add_waiting(w, index, feed_index)
+        return
+    idle = sub.mode != LIVE and sub.mode != PACED
+    position = replay_from(w, sub, feed)
+    if position >= 0 and idle:
+        start_paced(w, index, feed_index, position)
+        w.keyframe_starts += 1
+    elif sub.lag > 0 and idle and first_due(w, sub, feed) >= 0:
+        start_paced(w, index, feed_index, first_due(w, sub, feed))
+    else:
+        add_waiting(w, index, feed_index)
+        if sub.kind == VIDEO:
+            want_keyframe(w, feed)
+
+
+@kernel
+def first_due(w: Any, sub: Any, feed: Any) -> int:
+    """Where a lagged cursor begins when no keyframe is due yet: the oldest keyframe still to come; -1: none.
+
+    For audio every packet is a keyframe, so this is the packet that is due next.
+    """
+    log = log_at(feed.log)
+    found = np.int64(-1)
+    if sub.kind == VIDEO:
+        for k in range(1, min(log.keyframe_count, KEYFRAMES) + 1):
+            position = log.keyframes[(log.keyframe_count - k) & (KEYFRAMES - 1)]
+            if position < log.epoch_start or not holds(feed.log, position):
+                break
+            if entry_at(entry_address(feed.log, position)).arrival < w.now - sub.lag:
+                break
+            found = position
+        return found
+    position = log.highest
+    while position >= log.epoch_start and holds(feed.log, position):
+        if entry_at(entry_address(feed.log, position)).arrival < w.now - sub.lag:
+            break
+        found = position
+        position -= 1
+    return found
+
+
+@kernel
+def start_paced(w: Any, index: int, feed_index: int, position: int) -> None:
+    """Begin a paced cursor at a position that the log holds."""
+    sub, feed = subscription_of(w, index), feed_of(w, feed_index)
+    timestamp = np.int64(entry_at(entry_address(feed.log, position)).timestamp)
+    take_source(w, index, feed_index, position, timestamp)
+    squeeze(w, sub, feed, position, timestamp)
+    sub.mode = PACED
+    sub.cursor = position
+    sub.budget, sub.budget_at = w.burst, w.now
+    add_paced(w, index)
+
+
+@kernel
+def squeeze(w: Any, sub: Any, feed: Any, position: int, timestamp: int) -> None:
+    """Pull the time stamps of what is replayed towards the edge, so that the player does not begin with a delay."""
+    edge = timestamp
+    top = log_at(feed.log).highest
+    at = position
+    while at <= top:
+        if holds(feed.log, at):
+            entry = entry_at(entry_address(feed.log, at))
+            if entry.arrival > w.now - sub.lag:
+                break
+            edge = np.int64(entry.timestamp)
+        at += 1
+    behind = signed32(edge - timestamp)
+    if behind > sub.clock_rate // 10:
+        sub.squeeze_from, sub.squeeze_to = timestamp, edge
+        # the first packet keeps the time stamp that take_source gave it
+        sub.timestamp_offset = (sub.timestamp_offset - (behind - behind // SQUEEZE)) & MASK32
+
+
+@kernel
+def set_source(w: Any, index: int, feed_index: int, packed: int) -> None:
+    """The command SET_SOURCE: codec << 17 | fresh << 16 | RTX payload type << 8 | payload type."""
+    sub = subscription_of(w, index)
+    remove_waiting(w, index)
+    sub.next_type, sub.next_rtx_type = packed & 255, (packed >> 8) & 255
+    sub.next_codec = packed >> 17
+    if feed_index == 0:
+        detach(w, index)
+        sub.feed = 0
+        return
+    if (packed >> 16) & 1:
+        detach(w, index)
+        sub.feed, sub.fresh = 0, 1
+    if sub.feed == feed_index and sub.mode != PARKED and sub.payload_type == sub.next_type:
+        return
+    if sub.mode == PARKED:
+        sub.mode = WAITING
+    start_cursor(w, index, feed_index)
