@@ -1,0 +1,170 @@
+"""Which codecs we forward, how an offer names them, and when one side's codec can be played by another's.
+
+The node never transcodes: a published stream reaches a subscriber only if that offered a codec able to decode it. The
+rules are those of the payload formats: RFC 6184 (H.264), RFC 7587 (Opus), RFC 9628 (VP9), and the one of AV1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
+from mediacodecs.sdp import MediaDescription, Rtpmap, fmtp_parameters
+
+CODECS = {"audio": {"opus": OPUS}, "video": {"vp8": VP8, "vp9": VP9, "h264": H264, "av1": AV1}}
+CLOCK_RATES = {"audio": 48000, "video": 90000}  # Hz
+FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"})
+RTCP_CLASH = range(64, 96)  # payload types that rtcp-mux can't tell from RTCP (RFC 5761, section 4)
+DEFAULT_PROFILE_LEVEL_ID = "42e01f"  # what browsers assume when fmtp names none
+
+# Patterns of profile_iop per profile (RFC 6184, table 5): profile_idc, mask, value, profile.
+H264_PROFILES = (
+    (0x42, 0x4F, 0x40, "constrained-baseline"),
+    (0x4D, 0x8F, 0x80, "constrained-baseline"),
+    (0x58, 0xCF, 0xC0, "constrained-baseline"),
+    (0x42, 0x4F, 0x00, "baseline"),
+    (0x58, 0xCF, 0x80, "baseline"),
+    (0x4D, 0xAF, 0x00, "main"),
+    (0x58, 0xCF, 0x00, "extended"),
+    (0x64, 0xFF, 0x00, "high"),
+    (0x64, 0xFF, 0x0C, "constrained-high"),
+    (0x6E, 0xFF, 0x00, "high-10"),
+    (0x7A, 0xFF, 0x00, "high-4:2:2"),
+    (0xF4, 0xFF, 0x00, "predictive-high-4:4:4"),
+)
+# Decoders of the profiles on the right play the one on the left, best first. Baseline as sent in practice uses neither
+# flexible ordering nor redundant slices, which is all that it has above constrained baseline.
+H264_PLAYED_BY = {
+    "constrained-baseline": ("constrained-baseline", "baseline", "main", "constrained-high", "high"),
+    "baseline": ("baseline", "constrained-baseline", "main", "constrained-high", "high"),
+    "main": ("main", "high"),
+    "constrained-high": ("constrained-high", "high"),
+}
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One payload type of an offer that we can forward; codec is a constant of mediacodecs.frame, clock_rate in Hz."""
+
+    codec: int
+    name: str
+    payload_type: int
+    clock_rate: int
+    channels: int | None = None
+    fmtp: dict[str, str] = field(default_factory=dict, hash=False)
+    rtx_payload_type: int | None = None
+    feedback: frozenset[str] = frozenset()
+
+
+def read_codecs(media: MediaDescription, *, twcc: bool) -> list[Codec]:
+    """The codecs of a media section that we forward, in the order offered.
+
+    RED, FEC, comfort noise and telephone events are not among them. twcc says whether the transport-wide sequence
+    number extension is agreed: transport-cc feedback has no meaning without it, and with it goog-remb is not needed.
+    """
+    retransmissions = dict(_retransmissions(media))
+    codecs = []
+    for payload_type in _payload_types(media):
+        rtpmap = media.rtpmap.get(payload_type)
+        codec = _known(media.kind, rtpmap)
+        if rtpmap is None or codec is None:
+            continue
+        codecs.append(
+            Codec(
+                codec=codec,
+                name=rtpmap.name,
+                payload_type=payload_type,
+                clock_rate=rtpmap.clock_rate,
+                channels=rtpmap.channels,
+                fmtp=fmtp_parameters(media.fmtp.get(payload_type, "")),
+                rtx_payload_type=retransmissions.get(payload_type),
+                feedback=_feedback(media, payload_type, twcc=twcc),
+            )
+        )
+    return codecs
+
+
+def _feedback(media: MediaDescription, payload_type: int, *, twcc: bool) -> frozenset[str]:
+    """The feedback that we take part in, with one way of bandwidth estimation at most."""
+    offered = FEEDBACK.intersection(media.feedback(payload_type))
+    unwanted = "goog-remb" if twcc and "transport-cc" in offered else "transport-cc" if not twcc else ""
+    return offered - {unwanted}
+
+
+def _known(kind: str, rtpmap: Rtpmap | None) -> int | None:
+    """The codec constant if the rtpmap is one that we forward for this kind of media."""
+    if rtpmap is None or rtpmap.clock_rate != CLOCK_RATES.get(kind):
+        return None
+    return CODECS[kind].get(rtpmap.name.lower())
+
+
+def _payload_types(media: MediaDescription) -> list[int]:
+    """The formats that are usable payload types, each once."""
+    numbers = [int(text) for text in media.formats if text.isascii() and text.isdigit() and len(text) <= 3]
+    return list(dict.fromkeys(n for n in numbers if n <= 127 and n not in RTCP_CLASH))
+
+
+def _retransmissions(media: MediaDescription) -> Iterator[tuple[int, int]]:
+    """(payload type repaired, payload type of its RTX) as `apt` says (RFC 4588, section 8.6)."""
+    for payload_type in _payload_types(media):
+        rtpmap = media.rtpmap.get(payload_type)
+        if rtpmap is None or rtpmap.name.lower() != "rtx":
+            continue
+        apt = fmtp_parameters(media.fmtp.get(payload_type, "")).get("apt", "")
+        if apt.isascii() and apt.isdigit() and len(apt) <= 3:
+            yield int(apt), payload_type
+
+
+def prefer_packetization_mode_1(codecs: list[Codec]) -> list[Codec]:
+    """The same codecs, H.264 ones with packetization-mode 1 before the others, in the places that H.264 has."""
+    h264 = iter(sorted((c for c in codecs if c.codec == H264), key=lambda c: packetization_mode(c) != "1"))
+    return [next(h264) if codec.codec == H264 else codec for codec in codecs]
+
+
+def packetization_mode(codec: Codec) -> str:
+    """H.264's packetization-mode, 0 when not given (RFC 6184, section 8.1)."""
+    return codec.fmtp.get("packetization-mode", "0")
+
+
+def h264_profile(codec: Codec) -> str:
+    """The name of the H.264 profile that profile-level-id stands for; the two hex digits alone when it is not known."""
+    text = codec.fmtp.get("profile-level-id", DEFAULT_PROFILE_LEVEL_ID).lower()
+    if len(text) != 6 or set(text) - set("0123456789abcdef"):
+        text = DEFAULT_PROFILE_LEVEL_ID
+    idc, iop = int(text[:2], 16), int(text[2:4], 16)
+    return next((name for i, mask, value, name in H264_PROFILES if idc == i and iop & mask == value), text[:4])
+
+
+def match_codec(published: Codec, subscribed: list[Codec]) -> Codec | None:
+    """The subscriber's codec that best takes the published stream unchanged, None when none can."""
+    ranked = [(_rank(published, codec), at) for at, codec in enumerate(subscribed) if codec.codec == published.codec]
+    usable = sorted((rank, at) for rank, at in ranked if rank is not None)
+    return subscribed[usable[0][1]] if usable else None
+
+
+def _rank(published: Codec, offered: Codec) -> int | None:
+    """How well offered decodes what published sends: 0 is exact, None not at all."""
+    if published.codec == H264:
+        return _rank_h264(published, offered)
+    if published.codec == VP9:
+        return 0 if _profile(published, "profile-id") == _profile(offered, "profile-id") else None
+    if published.codec == AV1:  # a decoder of a profile takes the lower ones (AV1 specification, section 6.4.1)
+        ours, theirs = _profile(published, "profile"), _profile(offered, "profile")
+        return theirs - ours if theirs >= ours else None
+    return 0 if (published.channels or 1) == (offered.channels or 1) else None
+
+
+def _rank_h264(published: Codec, offered: Codec) -> int | None:
+    """Same or higher profile, the level left aside; who takes mode 1 takes the single packets of mode 0 as well."""
+    profile, modes = h264_profile(published), (packetization_mode(published), packetization_mode(offered))
+    players = H264_PLAYED_BY.get(profile, (profile,))
+    if h264_profile(offered) not in players or modes not in (("0", "0"), ("1", "1"), ("0", "1")):
+        return None
+    return 2 * players.index(h264_profile(offered)) + (modes[0] != modes[1])
+
+
+def _profile(codec: Codec, key: str) -> int:
+    """A profile number of fmtp, 0 when absent; one that is no small number matches nothing but itself."""
+    text = codec.fmtp.get(key, "0")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else 1000
