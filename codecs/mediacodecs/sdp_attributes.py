@@ -313,9 +313,9 @@ def media_lines(media: MediaDescription) -> Iterator[str]:
 
 def format_lines(media: MediaDescription) -> Iterator[str]:
     """rtpmap, rtcp-fb and fmtp, grouped by payload type in the order of the formats."""
-    known = [*media.rtpmap, *media.fmtp, *media.rtcp_fb]
+    known = dict.fromkeys([*media.rtpmap, *media.fmtp, *media.rtcp_fb])
     offered = [int(text) for text in media.formats if text.isascii() and text.isdigit() and len(text) < 4]
-    for payload_type in dict.fromkeys([*(pt for pt in offered if pt in set(known)), *known]):
+    for payload_type in dict.fromkeys([*(pt for pt in offered if pt in known), *known]):
         rtpmap = media.rtpmap.get(payload_type)
         if rtpmap:
             channels = f"/{rtpmap.channels}" if rtpmap.channels else ""

@@ -82,9 +82,9 @@ class Candidate:
 
     @property
     def ip(self) -> str | None:
-        """The address when it is a literal IPv4 or IPv6 address, else None: names are never resolved."""
+        """The address when it is a literal IPv4 or IPv6 one without scope, else None: names are never resolved."""
         try:
-            return str(ipaddress.ip_address(self.address))
+            return str(ipaddress.ip_address(self.address)) if "%" not in self.address else None
         except ValueError:
             return None
 

@@ -263,9 +263,9 @@ def _encodings(section: MediaDescription, *, with_rid: bool) -> list[Encoding]:
 
 def _sent_rids(section: MediaDescription) -> list[str]:
     """The first usable alternative of each simulcast stream; without a=simulcast the one a=rid there may be."""
-    sent = [rid.id for rid in section.rids.values() if rid.direction == "send" and len(rid.id) <= MAX_RID]
+    sent = dict.fromkeys(rid.id for rid in section.rids.values() if rid.direction == "send" and len(rid.id) <= MAX_RID)
     if section.simulcast is None:
-        return sent[:1]
+        return list(sent)[:1]
     streams = ([rid.removeprefix("~") for rid in stream] for stream in section.simulcast.send)
     first = (next((rid for rid in stream if rid in sent), None) for stream in streams)
     return list(dict.fromkeys(rid for rid in first if rid is not None))[:MAX_ENCODINGS]

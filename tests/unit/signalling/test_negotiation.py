@@ -1,0 +1,280 @@
+"""Offers of real clients are answered as WHIP and WHEP ask, and what can't be served is refused with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mediacodecs import extensions
+from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
+from mediacodecs.sdp import MediaDescription, SessionDescription, Simulcast, parse_sdp
+from mediaserver.signalling.negotiation import (
+    Encoding,
+    LocalTrack,
+    LocalTransport,
+    NegotiationError,
+    answer_publisher,
+    answer_subscriber,
+    read_publisher_offer,
+    read_subscriber_offer,
+)
+
+CORPUS = Path(__file__).parents[2] / "fuzz" / "corpus" / "sdp"
+FINGERPRINT = ":".join(["AB"] * 32)
+LOCAL = LocalTransport("localufrag", "p" * 24, FINGERPRINT, [("192.0.2.7", 7882), ("2001:db8::7", 7882)])
+
+
+def offer_of(name: str) -> str:
+    return (CORPUS / f"{name}.sdp").read_bytes().decode()
+
+
+def published(name: str) -> SessionDescription:
+    return parse_sdp(answer_publisher(read_publisher_offer(offer_of(name)), LOCAL))
+
+
+def watched(sdp: str) -> SessionDescription:
+    offer = read_subscriber_offer(sdp)
+    tracks = [LocalTrack(m.mid, 10 + m.index, 20 + m.index, "cname", "stream", m.kind) for m in offer.media]
+    return parse_sdp(answer_subscriber(offer, LOCAL, tracks))
+
+
+def refusal(sdp: str) -> NegotiationError:
+    with pytest.raises(NegotiationError) as caught:
+        read_publisher_offer(sdp)
+    return caught.value
+
+
+def encodings_named(media: MediaDescription) -> list[str]:
+    return [media.rtpmap[int(payload_type)].name for payload_type in media.formats]
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "count"), [("vp8", VP8, 1), ("vp9", VP9, 2), ("h264", H264, 6), ("av1", AV1, 1)]
+)
+def test_every_profile_of_a_codec_is_kept_with_its_retransmissions(name: str, codec: int, count: int) -> None:
+    audio, video = read_publisher_offer(offer_of(f"chromium_{name}")).media
+    assert [c.codec for c in audio.codecs] == [OPUS]
+    assert [c.codec for c in video.codecs] == [codec] * count
+    assert all(c.rtx_payload_type is not None for c in video.codecs)
+
+
+def test_red_and_fec_are_declined() -> None:
+    audio, video = published("chromium_vp8").media
+    assert encodings_named(audio) == ["opus"]
+    assert encodings_named(video) == ["VP8", "rtx"]
+    assert [int(f) for f in video.formats] == [96, 97]
+
+
+def test_packetization_mode_1_stands_before_mode_0() -> None:
+    video = read_publisher_offer(offer_of("chromium_h264")).media[1]
+    assert [c.fmtp["packetization-mode"] for c in video.codecs] == ["1"] * 3 + ["0"] * 3
+
+
+def test_remb_gives_way_to_transport_cc() -> None:
+    video = published("chromium_vp8").media[1]
+    assert video.feedback(96) == ["transport-cc", "ccm fir", "nack", "nack pli"]
+    assert published("aiortc_sendrecv").media[1].feedback(97) == ["goog-remb", "nack", "nack pli"]
+
+
+def test_simulcast_is_accepted_as_mirrored() -> None:
+    offer = read_publisher_offer(offer_of("chromium_vp8_simulcast"))
+    assert offer.media[1].encodings == [Encoding(rid="q"), Encoding(rid="h"), Encoding(rid="f")]
+    video = parse_sdp(answer_publisher(offer, LOCAL)).media[1]
+    assert video.simulcast == Simulcast(recv=(("q",), ("h",), ("f",)))
+    assert [(rid.id, rid.direction) for rid in video.rids.values()] == [("q", "recv"), ("h", "recv"), ("f", "recv")]
+
+
+def test_paused_and_alternative_rids_are_read() -> None:
+    sdp = offer_of("chromium_vp8_simulcast").replace("send q;h;f", "send ~q,h;nothing,f;h")
+    assert [e.rid for e in read_publisher_offer(sdp).media[1].encodings] == ["q", "f", "h"]
+
+
+def test_simulcast_without_the_rid_extension_is_declined() -> None:
+    sdp = offer_of("chromium_vp8_simulcast").replace("sdes:rtp-stream-id", "sdes:other")
+    offer = read_publisher_offer(sdp)
+    assert offer.media[1].encodings == [Encoding()]
+    assert parse_sdp(answer_publisher(offer, LOCAL)).media[1].simulcast is None
+
+
+def test_ssrc_and_retransmissions_are_read_without_rids() -> None:
+    audio, video = read_publisher_offer(offer_of("ffmpeg_whip")).media
+    assert audio.encodings == [Encoding(ssrc=1333786156)]
+    assert video.encodings == [Encoding(ssrc=1333786157, rtx_ssrc=1333786158)]
+    assert (video.msid, video.cname) == ("FFmpeg video", "FFmpeg")
+
+
+def test_old_simulcast_by_ssrc_group_is_read() -> None:
+    groups = "a=ssrc-group:SIM 1 2\r\na=ssrc-group:FID 1 3\r\na=ssrc-group:FID 2 4\r\n"
+    sdp = offer_of("ffmpeg_whip").replace("a=ssrc-group:FID 1333786157 1333786158\r\n", groups)
+    assert read_publisher_offer(sdp).media[1].encodings == [
+        Encoding(ssrc=1, rtx_ssrc=3),
+        Encoding(ssrc=2, rtx_ssrc=4),
+    ]
+
+
+def test_extensions_are_those_that_we_know() -> None:
+    offer = read_publisher_offer(offer_of("chromium_all_datachannel"))
+    audio, video = offer.media
+    assert audio.extensions == {
+        1: extensions.AUDIO_LEVEL,
+        2: extensions.ABS_SEND_TIME,
+        3: extensions.TWCC,
+        4: extensions.MID,
+    }
+    assert video.extensions[10] == extensions.RID and video.extensions[12] == extensions.DEPENDENCY_DESCRIPTOR
+    answered = parse_sdp(answer_publisher(offer, LOCAL))
+    assert {ext.id for ext in answered.media[1].extmap} == set(video.extensions)
+    assert not {8, 14} & set(video.extensions)
+    assert answered.extmap_allow_mixed and video.allow_mixed
+
+
+def test_extension_directions_are_turned_round() -> None:
+    sdp = offer_of("chromium_vp8").replace("a=extmap:3 ", "a=extmap:3/sendonly ")
+    answer = parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL))
+    assert [ext.direction for ext in answer.media[1].extmap if ext.id == 3] == ["recvonly"]
+
+
+def test_extension_whose_id_means_another_one_in_the_bundle_is_dropped() -> None:
+    sdp = offer_of("aiortc_sendrecv").replace("a=extmap:3 http", "a=extmap:2 http")
+    audio, video = read_publisher_offer(sdp).media
+    assert audio.extensions == {1: extensions.MID, 2: extensions.AUDIO_LEVEL}
+    assert video.extensions == {1: extensions.MID}
+
+
+def test_two_byte_ids_need_mixed_extensions() -> None:
+    sdp = offer_of("chromium_vp8").replace("a=extmap:3 ", "a=extmap:20 ")
+    assert extensions.TWCC in read_publisher_offer(sdp).media[1].extensions.values()
+    plain = read_publisher_offer(sdp.replace("a=extmap-allow-mixed\r\n", "")).media[1]
+    assert extensions.TWCC not in plain.extensions.values()
+    assert "transport-cc" not in plain.codecs[0].feedback and "goog-remb" in plain.codecs[0].feedback
+
+
+def test_answer_to_a_publisher_is_lite_bundled_and_recvonly() -> None:
+    answer = published("chromium_all_datachannel")
+    audio, video, data = answer.media
+    assert answer.ice_lite and answer.bundles == [("0", "1")]
+    for section in (audio, video):
+        assert (section.direction, section.setup, section.port) == ("recvonly", "passive", 7882)
+        assert (section.ice_ufrag, section.ice_pwd) == ("localufrag", "p" * 24)
+        assert section.fingerprints[0].value == FINGERPRINT
+        assert section.rtcp_mux and section.rtcp_rsize
+    assert (data.port, data.direction, data.formats) == (0, "inactive", ["webrtc-datachannel"])
+    assert [(c.ip, c.port) for c in audio.candidates] == LOCAL.candidates and audio.end_of_candidates
+    assert audio.candidates[0].priority > audio.candidates[1].priority
+
+
+def test_we_are_the_dtls_client_of_who_insists_on_being_server() -> None:
+    assert [section.setup for section in published("ffmpeg_whip").media] == ["active", "active"]
+
+
+def test_opus_parameters_are_mirrored_and_announced_stereo_accepted() -> None:
+    assert published("chromium_vp8").media[0].fmtp[111] == "minptime=10;useinbandfec=1"
+    sdp = offer_of("chromium_vp8").replace("useinbandfec=1", "useinbandfec=1;sprop-stereo=1;usedtx=1")
+    answer = answer_publisher(read_publisher_offer(sdp), LOCAL)
+    assert parse_sdp(answer).media[0].fmtp[111] == "minptime=10;useinbandfec=1;usedtx=1;stereo=1"
+
+
+def test_parameter_sets_of_the_publisher_are_read_but_not_mirrored() -> None:
+    sdp = offer_of("ffmpeg_whip").replace("42000d", "42000d;sprop-parameter-sets=Z0IADQ==,aM4G4g==")
+    offer = read_publisher_offer(sdp)
+    assert offer.media[1].codecs[0].fmtp["sprop-parameter-sets"] == "Z0IADQ==,aM4G4g=="
+    assert "sprop" not in answer_publisher(offer, LOCAL)
+
+
+def test_transport_of_the_offer_is_read() -> None:
+    offer = read_publisher_offer(offer_of("chromium_all_datachannel"))
+    assert (offer.ice_ufrag, offer.ice_pwd) == ("w8ao", "R64SowlAHXLzWucHQLeGpMF5")
+    assert offer.fingerprints[0].algorithm == "sha-256" and offer.setup == "actpass"
+    assert offer.candidates == [("192.0.2.2", 34411), ("fd00::2", 57836)]
+
+
+def test_names_among_the_candidates_are_ignored() -> None:
+    sdp = offer_of("chromium_vp8_simulcast").replace("192.0.2.2", "7c3f0f5e.local")
+    assert [address for address, _ in read_publisher_offer(sdp).candidates] == ["fd00::2"]
+
+
+def test_transport_attributes_may_stand_at_session_level() -> None:
+    lines = offer_of("ffmpeg_whip").split("\r\n")
+    shared = [line for line in dict.fromkeys(lines) if line.startswith(("a=ice-", "a=fingerprint", "a=setup"))]
+    media = [line for line in lines if line not in shared]
+    offer = read_publisher_offer("\r\n".join(media[:7] + shared + media[7:]))
+    assert (offer.ice_ufrag, offer.setup) == ("4dbcc709", "passive")
+
+
+def test_single_section_needs_no_bundle_and_no_mid() -> None:
+    text = offer_of("ffmpeg_whip")
+    sdp = text[: text.index("m=video")].replace("a=group:BUNDLE 0 1\r\n", "").replace("a=mid:0\r\n", "")
+    offer = read_publisher_offer(sdp)
+    assert [m.mid for m in offer.media] == ["0"]
+    answer = parse_sdp(answer_publisher(offer, LOCAL))
+    assert answer.bundles == [] and answer.media[0].mid is None
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "status", "says"),
+    [
+        ("ffmpeg_whip", "v=0", "v=1", 400, "Line 1"),
+        ("ffmpeg_whip", "a=mid:1", "a=mid:0", 400, "same a=mid"),
+        ("ffmpeg_whip", "a=ice-pwd", "a=x-pwd", 400, "ICE credentials"),
+        ("ffmpeg_whip", "a=fingerprint", "a=finger", 400, "fingerprint"),
+        ("ffmpeg_whip", "a=group:BUNDLE 0 1\r\n", "", 422, "BUNDLE"),
+        ("ffmpeg_whip", "a=group:BUNDLE 0 1", "a=group:BUNDLE 0", 422, "BUNDLE"),
+        ("ffmpeg_whip", "a=rtcp-mux\r\n", "", 422, "rtcp-mux"),
+        ("ffmpeg_whip", "a=setup:passive", "a=setup:holdconn", 422, "holdconn"),
+        ("ffmpeg_whip", "t=0 0", "t=0 0\r\na=ice-lite", 422, "ICE-lite"),
+        ("ffmpeg_whip", "a=sendonly", "a=recvonly", 422, "no sendonly"),
+        ("ffmpeg_whip", "UDP/TLS/RTP/SAVPF", "RTP/AVP", 422, "DTLS"),
+        ("chromium_recvonly", "a=mid:7", "", 422, "no sendonly"),
+    ],
+)
+def test_offer_that_can_not_be_served_is_refused(name: str, old: str, new: str, status: int, says: str) -> None:
+    error = refusal(offer_of(name).replace(old, new))
+    assert error.status == status and says in str(error)
+
+
+def test_nothing_in_common_is_422() -> None:
+    sdp = offer_of("ffmpeg_whip").replace("opus/48000/2", "speex/16000").replace("H264", "H261")
+    error = refusal(sdp)
+    assert error.status == 422 and "in common" in str(error)
+
+
+def test_section_with_no_codec_in_common_is_refused_alone() -> None:
+    sdp = offer_of("ffmpeg_whip").replace("H264", "H261")
+    offer = read_publisher_offer(sdp)
+    assert [m.kind for m in offer.media] == ["audio"]
+    answer = parse_sdp(answer_publisher(offer, LOCAL))
+    assert [m.port for m in answer.media] == [7882, 0] and answer.bundles == [("0",)]
+
+
+def test_subscriber_gets_every_codec_in_the_order_offered() -> None:
+    offer = read_subscriber_offer(offer_of("chromium_recvonly"))
+    audio, video = offer.media
+    assert {c.codec for c in video.codecs} == {VP8, VP9, H264, AV1}
+    offered = [f for f in offer.description.media[1].formats if int(f) in {c.payload_type for c in video.codecs}]
+    assert [str(c.payload_type) for c in video.codecs] == offered
+    assert all(c.rtx_payload_type is not None for c in video.codecs)
+    assert video.extensions[extensions.MID] and extensions.RID not in video.extensions
+    assert video.allow_mixed
+
+
+@pytest.mark.parametrize("name", ["chromium_recvonly", "aiortc_recvonly", "aiortc_sendrecv"])
+def test_answer_to_a_subscriber_names_its_sources(name: str) -> None:
+    audio, video = watched(offer_of(name)).media
+    assert (audio.direction, video.direction) == ("sendonly", "sendonly")
+    assert (audio.msids, video.msids) == (["stream audio"], ["stream video"])
+    assert {about.cname for about in [*audio.ssrcs.values(), *video.ssrcs.values()]} == {"cname"}
+    assert list(audio.ssrcs) == [10] and not audio.ssrc_groups
+    assert [(g.semantics, g.ssrcs) for g in video.ssrc_groups] == [("FID", (11, 21))]
+    assert list(video.ssrcs) == [11, 21]
+
+
+def test_section_without_a_track_is_inactive_but_kept() -> None:
+    offer = read_subscriber_offer(offer_of("chromium_recvonly"))
+    answer = parse_sdp(answer_subscriber(offer, LOCAL, [LocalTrack("0", 1, None, "c", "s", "t")]))
+    assert [(m.direction, m.port) for m in answer.media] == [("sendonly", 7882), ("inactive", 7882)]
+
+
+def test_sender_alone_can_not_watch() -> None:
+    with pytest.raises(NegotiationError, match="no recvonly"):
+        read_subscriber_offer(offer_of("chromium_vp8"))
