@@ -171,6 +171,10 @@ class Region:
         """Touch the pages of a range by writing zeros."""
         self.bytes[offset : offset + size] = 0
 
+    def release(self, offset: int, size: int) -> None:
+        """Give the pages of a range back to the system; they read as zeros from then on."""
+        self.map.madvise(mmap.MADV_REMOVE, offset, size)
+
     def close(self) -> None:
         """Close the descriptor; the mapping lives on while arrays over it do."""
         if self.fd >= 0:

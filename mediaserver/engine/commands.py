@@ -19,6 +19,7 @@ from mediaserver.engine.layout import command_at, ring_at
 from mediaserver.engine.lists import remove_waiting
 from mediaserver.engine.ring import COMMAND_SIZE, RING_SIZE, TAIL, emit
 from mediaserver.engine.rtcp_out import goodbye
+from mediaserver.engine.send import flush
 from mediaserver.engine.sources import detach, set_source, start_cursor
 from mediaserver.engine.tables import drop_addresses, drop_ufrag, put_ufrag
 
@@ -31,7 +32,7 @@ def take_commands(w: Any) -> int:
     done = 0
     while ring.tail < head:
         c = command_at(w.commands + RING_SIZE + (ring.tail & (w.command_slots - 1)) * COMMAND_SIZE)
-        if c.op <= L.REMOVE_TRANSPORT or c.op == L.RESTART_ICE:
+        if c.op <= L.REMOVE_TRANSPORT or c.op == L.RESTART_ICE or c.op == L.SAY_GOODBYE:
             transport_command(w, c.op, c.index)
         elif c.op <= L.REMOVE_FEED:
             log_command(w, c.op, c.index, c.a)
@@ -44,7 +45,7 @@ def take_commands(w: Any) -> int:
 
 @kernel
 def transport_command(w: Any, op: int, index: int) -> None:
-    """ADD_TRANSPORT, SECURE_TRANSPORT, RESTART_ICE, REMOVE_TRANSPORT."""
+    """ADD_TRANSPORT, SECURE_TRANSPORT, RESTART_ICE, SAY_GOODBYE, REMOVE_TRANSPORT."""
     t = transport_of(w, index)
     if op == L.ADD_TRANSPORT:
         t.state = L.OPEN
@@ -61,15 +62,18 @@ def transport_command(w: Any, op: int, index: int) -> None:
         t.ufrag, t.password_size = t.next_ufrag, t.next_password_size
         copy_bytes(t.password.ctypes.data, t.next_password.ctypes.data, t.password.size)
         put_ufrag(w, t.ufrag, index)
-    else:
+    elif op == L.SAY_GOODBYE:
         if t.secured:
             goodbye(w, index)
+    else:
+        flush(w)
         drop_ufrag(w, t.ufrag)
         if t.old_ufrag:
             drop_ufrag(w, t.old_ufrag)
         drop_addresses(w, index, 0)
-        t.state = L.CLOSING
         t.secured = 0
+        t.state = L.CLOSING
+        emit(w, L.REMOVED, index, op, 0, 0, 0)
 
 
 @kernel

@@ -31,7 +31,7 @@ FREE, OPEN, CLOSING = 0, 1, 2
 (
     ADD_TRANSPORT,  # transport: answer its ICE checks from now on
     SECURE_TRANSPORT,  # transport: its SRTP contexts are in the record: media may flow
-    REMOVE_TRANSPORT,  # transport; its subscriptions and layers are removed already. Sends BYE. Acknowledged
+    REMOVE_TRANSPORT,  # transport; its subscriptions and layers are removed already. Acknowledged
     ADD_LAYER,  # layer, own feed
     REMOVE_LAYER,  # layer. Acknowledged: the log may be reused when no feed reads it
     ADD_FEED,  # feed of a log that another worker writes
@@ -44,7 +44,8 @@ FREE, OPEN, CLOSING = 0, 1, 2
     SET_LAG,  # subscription, lag in ns
     RESTART_ICE,  # transport: next_ufrag and next_password of the record come into force beside the old ones
     REQUEST_KEYFRAME,  # subscription
-) = range(1, 16)
+    SAY_GOODBYE,  # transport: send BYE for all its streams, before they are removed
+) = range(1, 17)
 
 # Events, worker to control: (op, index, a, b, payload)
 (
@@ -393,7 +394,8 @@ WORKER = np.dtype(
         ("next_tick", "i8"),
         ("next_paced", "i8"),
         ("tick", "i8"),  # ticks so far
-        ("busy", "i8"),  # ns spent outside the wait
+        ("idle", "i8"),  # ns spent waiting
+        ("worker_count", "i8"),
         ("random", "u8"),
         # counters
         ("received", "i8"),

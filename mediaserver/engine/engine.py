@@ -1,0 +1,142 @@
+"""The packet engine as the rest of the node sees it: workers, placement, and events turned into callbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from packetio.memory import Table
+from packetio.srtp import SrtpContexts
+
+from mediaserver.engine import layout as L
+from mediaserver.engine.handles import Layer, Subscription, Transport
+from mediaserver.engine.loop import MAX_WORKERS
+from mediaserver.engine.ring import drain_eventfd
+from mediaserver.engine.worker import EngineFull, Worker
+
+if TYPE_CHECKING:
+    from config.schema import Config
+
+__all__ = ["Engine", "EngineFull", "Layer", "SrtpContexts", "Subscription", "Transport", "Worker"]
+
+SWEEP = 0.25  # seconds between looks for lost acknowledgements
+SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
+
+
+class Engine:
+    """All workers of the node. Made, started and stopped on the control thread."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.wakes = Table(np.dtype("i8"), MAX_WORKERS)
+        self.workers = [Worker(config, index, self.wakes, self.wake_fd) for index in range(config.media.workers)]
+        self.transports: dict[tuple[int, int], Transport] = {}
+        self.layers: dict[tuple[int, int], Layer] = {}
+        self.subscriptions: dict[tuple[int, int], Subscription] = {}
+        self.foreign: dict[tuple[int, Layer], int] = {}  # (worker, another worker's layer) -> feed
+        self.room_workers: dict[str, int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self) -> None:
+        """Bind the sockets and start the threads. Raises OSError when an address is taken."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.wake_fd, self._on_events)
+        for worker in self.workers:
+            worker.start()
+        self._sweep()
+
+    async def stop(self) -> None:
+        """End every worker. Transports are closed before."""
+        if self._loop is not None:
+            self._loop.remove_reader(self.wake_fd)
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for worker in self.workers:
+            await asyncio.to_thread(worker.stop)
+        os.close(self.wake_fd)
+
+    def place(self, room: str, publishing: bool) -> Worker:
+        """The worker for a new transport of a room.
+
+        "pack": a room stays on one worker until that carries SPREAD_STEP more subscriptions than another; "spread": the
+        least loaded. A publisher's worker is the room's.
+        """
+        least = min(self.workers, key=lambda worker: (worker.subscription_used, worker.transport_used))
+        if self.config.media.placement == "spread":
+            return least
+        home = self.workers[self.room_workers.setdefault(room, least.index)]
+        return home if publishing or home.subscription_used < least.subscription_used + SPREAD_STEP else least
+
+    def forget_room(self, room: str) -> None:
+        """The room is empty: its next life may be placed elsewhere."""
+        self.room_workers.pop(room, None)
+
+    def open_transport(self, worker: Worker, ufrag: str, password: str) -> Transport:
+        """A transport that answers ICE checks for these credentials. Raises EngineFull."""
+        transport = Transport(self, worker, ufrag, password)
+        self.transports[(worker.index, transport.index)] = transport
+        return transport
+
+    def feed_for(self, worker: Worker, layer: Layer) -> int:
+        """The feed by which a worker reads a layer's log; one is opened when another worker writes it."""
+        if layer.worker is worker:
+            return layer.feed
+        feed = self.foreign.get((worker.index, layer))
+        if feed is None:
+            feed = worker.feed_slots.take()
+            row = worker.feeds.clear(feed)
+            row.log, row.owner_wake = layer.log.base, layer.worker.wake_fd
+            worker.command(L.ADD_FEED, feed)
+            self.foreign[(worker.index, layer)] = feed
+        return feed
+
+    async def close_feeds(self, layer: Layer) -> None:
+        """Close every other worker's feed of a layer."""
+        for worker in self.workers:
+            feed = self.foreign.pop((worker.index, layer), None)
+            if feed is not None:
+                await worker.remove(L.REMOVE_FEED, feed)
+                worker.feed_slots.give(feed)
+
+    def _sweep(self) -> None:
+        for worker in self.workers:
+            worker.sweep()
+        assert self._loop is not None
+        self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+
+    def _on_events(self) -> None:
+        drain_eventfd(self.wake_fd)
+        for worker in self.workers:
+            while (event := worker.events.pop()) is not None:
+                self._handle(worker, *event)
+
+    def _handle(self, worker: Worker, op: int, index: int, a: int, b: int, payload: bytes) -> None:
+        key = (worker.index, index)
+        if op == L.REMOVED:
+            worker.acknowledge(a, index)
+        elif op in (L.LAYER_STARTED, L.LAYER_PAUSED):
+            layer = self.layers.get(key)
+            if layer is not None and op == L.LAYER_STARTED:
+                layer.on_started(a, b)
+            elif layer is not None:
+                layer.on_paused()
+        elif op == L.SOURCE_STARTED:
+            subscription = self.subscriptions.get(key)
+            if subscription is not None and subscription.layer is not None:
+                subscription.on_started(subscription.layer)
+        elif (transport := self.transports.get(key)) is not None and not transport.closed:
+            self._handle_transport(transport, op, payload)
+
+    def _handle_transport(self, transport: Transport, op: int, payload: bytes) -> None:
+        if op == L.DTLS:
+            transport.on_datagram(payload)
+        elif op == L.GOODBYE:
+            transport.on_goodbye()
+        elif op in (L.ICE_CONNECTED, L.ADDRESS_CHANGED):
+            address = transport.remote
+            if address is not None:
+                (transport.on_connected if op == L.ICE_CONNECTED else transport.on_address_changed)(address)

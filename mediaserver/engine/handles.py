@@ -1,0 +1,325 @@
+"""What control holds of the engine: a transport, the layers that it publishes, the subscriptions that it receives.
+
+Each is an index into a worker's table. A record is filled here while it is FREE; later wishes are commands. All calls are
+made on the control thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mediacodecs.stun import username_hash
+from packetio.batch import SOCKADDR, unpack_sockaddr
+from packetio.log import PacketLog
+from packetio.srtp import TAG_BYTES, SrtpContexts
+
+from mediaserver.engine import layout as L
+
+if TYPE_CHECKING:
+    from mediaserver.engine.engine import Engine
+    from mediaserver.engine.worker import Worker
+
+START_LIMIT = 1 << 14  # outgoing numbers begin below 2^15: an early wrap with a loss would deafen the receiver
+
+
+def put_text(field: Any, text: str | bytes) -> int:
+    """Write a short text to a byte field; returns its size. Raises ValueError when it is too long."""
+    data = text.encode() if isinstance(text, str) else text
+    if len(data) > field.size:
+        raise ValueError(f"{text!r} is longer than {field.size} bytes")
+    field[: len(data)] = np.frombuffer(data, np.uint8)
+    return len(data)
+
+
+def hash_of(ufrag: str) -> int:
+    """What the engine finds a transport by."""
+    data = np.frombuffer(ufrag.encode(), np.uint8)
+    return int(username_hash(data, 0, data.size))
+
+
+class Layer:
+    """One SSRC of a published track, and its packet log."""
+
+    def __init__(self, transport: Transport, kind: int, mid: str, rid: str | None, clock_rate: int) -> None:
+        self.transport, self.worker = transport, transport.worker
+        self.kind, self.mid, self.rid, self.clock_rate = kind, mid, rid, clock_rate
+        self.on_started: Callable[[int, int], None] = lambda codec, payload_type: None
+        self.on_paused: Callable[[], None] = lambda: None
+        self.readers: set[Subscription] = set()
+        self.index = self.worker.layer_slots.take()
+        self.feed = 0
+        try:
+            self.feed = self.worker.feed_slots.take()
+            self.place, self.log = self.worker.logs.take(kind)
+        except Exception:
+            self.worker.layer_slots.give(self.index)
+            if self.feed:
+                self.worker.feed_slots.give(self.feed)
+            raise
+        self.log.header.clock_rate = clock_rate
+        self.record: Any = self.worker.layers.clear(self.index)
+
+    def open(self, ssrc: int | None, rtx_ssrc: int | None) -> None:
+        """Fill the records and hand them to the worker."""
+        row = self.record
+        row.transport, row.kind, row.log, row.clock_rate = self.transport.index, self.kind, self.log.base, self.clock_rate
+        row.mid_size, row.rid_size = put_text(row.mid, self.mid), put_text(row.rid, self.rid or "")
+        row.declared_ssrc = -1 if ssrc is None else ssrc
+        row.declared_rtx = -1 if rtx_ssrc is None else rtx_ssrc
+        row.ssrc = row.rtx_ssrc = row.odd = -1
+        feed = self.worker.feeds.clear(self.feed)
+        feed.log, feed.layer = self.log.base, self.index
+        self.worker.command(L.ADD_LAYER, self.index, self.feed)
+
+    @property
+    def active(self) -> bool:
+        """Whether media is flowing."""
+        return bool(self.record.active)
+
+    @property
+    def codec(self) -> int:
+        """Codec constant of the newest packet; 0: nothing came yet."""
+        return int(self.record.codec)
+
+    @property
+    def width(self) -> int:
+        """Pixels, as far as the stream told; 0: unknown."""
+        return int(self.log.header.width)
+
+    @property
+    def height(self) -> int:
+        """Pixels, as far as the stream told; 0: unknown."""
+        return int(self.log.header.height)
+
+    def received_bytes(self) -> int:
+        """Bytes logged since the layer began; callers make a bitrate of two readings."""
+        return int(self.log.header.received_bytes)
+
+    async def close(self) -> None:
+        """Park its subscriptions, let the worker go of it, and free the log."""
+        for subscription in list(self.readers):
+            subscription.set_source(None)
+        self.transport.layers.discard(self)
+        await self.worker.remove(L.REMOVE_LAYER, self.index)
+        await self.transport.engine.close_feeds(self)
+        await self.worker.remove(L.REMOVE_FEED, self.feed)
+        self.worker.feed_slots.give(self.feed)
+        self.worker.layer_slots.give(self.index)
+        self.worker.logs.give(self.kind, self.place)
+
+
+class Subscription:
+    """A track forwarded to a transport; its source may change, its numbering goes on."""
+
+    def __init__(self, transport: Transport, kind: int, mid: str, cname: str, clock_rate: int) -> None:
+        self.transport, self.worker, self.kind, self.mid = transport, transport.worker, kind, mid
+        self.on_started: Callable[[Layer], None] = lambda layer: None
+        self.layer: Layer | None = None
+        worker = self.worker
+        self.index = worker.subscription_slots.take()
+        generation = int(worker.generations[self.index]) % (1 << 15) or 1
+        worker.generations[self.index] = generation + 1
+        self.ssrc = generation << 17 | self.index << 1
+        self.rtx_ssrc = self.ssrc | 1
+        row = self.record = worker.subscriptions.clear(self.index)
+        row.transport, row.kind, row.clock_rate = transport.index, kind, clock_rate
+        row.ssrc, row.rtx_ssrc = self.ssrc, self.rtx_ssrc
+        row.mid_size, row.cname_size = put_text(row.mid, mid), put_text(row.cname, cname)
+        row.map = worker.maps.address + self.index * L.MAP_SIZE * 8
+        row.out_first = row.out_start = 1 + secrets.randbelow(START_LIMIT)
+        row.out_highest = row.out_first - 1
+        row.rtx_index = secrets.randbelow(START_LIMIT)
+        row.last_timestamp = row.last_picture = row.squeeze_from = -1
+        row.max_spatial = row.max_temporal = 255
+        row.rtx_type = row.next_rtx_type = L.NO_TYPE
+        worker.command(L.ADD_SUBSCRIPTION, self.index)
+
+    def set_source(
+        self, layer: Layer | None, payload_type: int = 0, rtx_type: int | None = None, *, fresh: bool = False
+    ) -> None:
+        """Read another layer, from its next keyframe on (or a fresh one in its log); None parks the subscription.
+
+        `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose time
+        stamps have nothing to do with those before. Raises EngineFull when the worker has no feed left.
+        """
+        feed = self.transport.engine.feed_for(self.worker, layer) if layer is not None else 0
+        if self.layer is not None and self.layer is not layer:
+            self.layer.readers.discard(self)
+        self.layer = layer
+        packed = payload_type | (L.NO_TYPE if rtx_type is None else rtx_type) << 8 | int(fresh) << 16
+        if layer is not None:
+            layer.readers.add(self)
+            packed |= layer.codec << 17
+        self.worker.command(L.SET_SOURCE, self.index, feed, packed)
+
+    def set_layers(self, max_spatial: int, max_temporal: int) -> None:
+        """Highest spatial and temporal layer within the SSRC (SVC); 255: all."""
+        self.worker.command(L.SET_LAYERS, self.index, max_spatial, max_temporal)
+
+    def pause(self, paused: bool) -> None:
+        """Stop or resume sending; video resumes at a keyframe."""
+        self.worker.command(L.SET_PAUSED, self.index, int(paused))
+
+    def set_lag(self, milliseconds: int) -> None:
+        """Send each packet this long after its arrival."""
+        self.worker.command(L.SET_LAG, self.index, milliseconds * L.MS)
+
+    def request_keyframe(self) -> None:
+        """Ask the publisher for a keyframe, joined and throttled with others' requests."""
+        self.worker.command(L.REQUEST_KEYFRAME, self.index)
+
+    async def close(self) -> None:
+        """Let the worker go of it."""
+        if self.layer is not None:
+            self.layer.readers.discard(self)
+            self.layer = None
+        self.transport.subscriptions.discard(self)
+        await self.worker.remove(L.REMOVE_SUBSCRIPTION, self.index)
+        self.worker.subscription_slots.give(self.index)
+
+
+class Transport:
+    """One ICE + DTLS peer in the engine."""
+
+    def __init__(self, engine: Engine, worker: Worker, ufrag: str, password: str) -> None:
+        self.engine, self.worker = engine, worker
+        self.on_datagram: Callable[[bytes], None] = lambda data: None
+        self.on_connected: Callable[[tuple[str, int]], None] = lambda address: None
+        self.on_address_changed: Callable[[tuple[str, int]], None] = lambda address: None
+        self.on_goodbye: Callable[[], None] = lambda: None
+        self.layers: set[Layer] = set()
+        self.subscriptions: set[Subscription] = set()
+        self.contexts: SrtpContexts | None = None
+        self.closed = False
+        self.index = worker.transport_slots.take()
+        self.twcc = 0
+        row = self.record = worker.transports.clear(self.index)
+        row.ufrag, row.password_size = hash_of(ufrag), put_text(row.password, password)
+        row.repairs[:] = L.NO_TYPE
+        row.reduced_size = 1
+        row.rtcp_ssrc = secrets.randbits(31) | 1
+        row.ssrc_limit = min(worker.config.limits.ssrcs_per_publisher, L.MAX_SSRCS)
+        row.twcc_next = secrets.randbelow(START_LIMIT)
+        worker.command(L.ADD_TRANSPORT, self.index)
+
+    def set_receiving(
+        self, *, kinds: dict[int, int], codecs: dict[int, int], repairs: dict[int, int], twcc: bool
+    ) -> None:
+        """What the peer may send: extension id -> kind, payload type -> codec, RTX payload type -> its primary.
+
+        Before `secure`. Raises EngineFull when `twcc` is asked for and the worker has no more publishers.
+        """
+        row = self.record
+        for identity, kind in kinds.items():
+            row.kinds[identity] = kind
+        for payload_type, codec in codecs.items():
+            row.codecs[payload_type] = codec
+        for payload_type, primary in repairs.items():
+            row.repairs[payload_type] = primary
+        if twcc and self.twcc == 0:
+            self.twcc = self.worker.twcc_slots.take()
+            self.worker.twccs.clear(self.twcc)
+            row.twcc = self.twcc
+
+    def set_sending(self, *, ids: dict[int, int], allow_mixed: bool) -> None:
+        """Extension kind -> id that the peer wants. Before `secure`. Ids above 14 need two-byte headers: left out."""
+        for kind, identity in ids.items():
+            if 1 <= identity <= 14:
+                self.record.ids[kind] = identity
+        self.record.allow_mixed = int(allow_mixed)
+
+    def secure(self, contexts: SrtpContexts) -> None:
+        """Give the worker the SRTP contexts; media flows from now on. The transport owns them and closes them."""
+        row = self.record
+        self.contexts = contexts
+        row.inbound, row.outbound, row.evp = contexts.inbound, contexts.outbound, contexts.evp
+        row.salt_high, row.salt_low, row.tag = contexts.salt_high, contexts.salt_low, TAG_BYTES[contexts.profile]
+        self.worker.command(L.SECURE_TRANSPORT, self.index)
+
+    def restart_ice(self, ufrag: str, password: str) -> None:
+        """Accept checks with new credentials (RFC 8445 9); the old ones stay good until the next restart."""
+        row = self.record
+        row.next_ufrag, row.next_password_size = hash_of(ufrag), put_text(row.next_password, password)
+        self.worker.command(L.RESTART_ICE, self.index)
+
+    def send(self, datagram: bytes) -> None:
+        """Send a DTLS datagram to the peer's address, from the address that it asked; dropped before ICE connected."""
+        size = int(self.record.remote_size)
+        sock = self.worker.socket
+        if size == 0 or sock is None:
+            return
+        host, port = unpack_sockaddr(self.record.remote[:SOCKADDR])
+        if sock.family == socket.AF_INET6 and ":" not in host:
+            host = f"::ffff:{host}"
+        try:
+            sock.sendmsg([datagram], self._packet_info(), 0, (host, port))
+        except OSError:
+            return  # as lost on the way: DTLS sends it again
+
+    def _packet_info(self) -> list[tuple[int, int, bytes]]:
+        size = int(self.record.packet_info_size)
+        if size == 0:
+            return []
+        raw = self.record.packet_info[:size].tobytes()
+        length, level, kind = np.frombuffer(raw[:16], np.int64)[0], *np.frombuffer(raw[8:16], np.int32)
+        return [(int(level), int(kind), raw[16 : int(length)])]
+
+    @property
+    def last_check(self) -> int:
+        """When the newest authenticated binding request came (ns, CLOCK_MONOTONIC); 0: none yet."""
+        return int(self.record.last_check)
+
+    @property
+    def idle(self) -> float:
+        """Seconds since then; 0 before the first."""
+        return (time.monotonic_ns() - self.last_check) / 1e9 if self.last_check else 0.0
+
+    @property
+    def remote(self) -> tuple[str, int] | None:
+        """The address that media goes to."""
+        return unpack_sockaddr(self.record.remote[:SOCKADDR]) if self.record.remote_size else None
+
+    def add_layer(
+        self, *, kind: int, mid: str, rid: str | None, ssrc: int | None, rtx_ssrc: int | None, clock_rate: int
+    ) -> Layer:
+        """Expect a layer from the peer: by mid and rid, by SSRC, or the only one of its kind. Raises EngineFull."""
+        layer = Layer(self, kind, mid, rid, clock_rate)
+        layer.open(ssrc, rtx_ssrc)
+        self.layers.add(layer)
+        self.engine.layers[(self.worker.index, layer.index)] = layer
+        return layer
+
+    def add_subscription(self, *, kind: int, mid: str, cname: str, clock_rate: int) -> Subscription:
+        """A parked subscription with its SSRCs. Raises EngineFull."""
+        subscription = Subscription(self, kind, mid, cname, clock_rate)
+        self.subscriptions.add(subscription)
+        self.engine.subscriptions[(self.worker.index, subscription.index)] = subscription
+        return subscription
+
+    async def close(self) -> None:
+        """Send BYE, remove all that belongs to it, and free its contexts once the worker has let go of them."""
+        if self.closed:
+            return
+        self.closed = True
+        worker = self.worker
+        worker.command(L.SAY_GOODBYE, self.index)
+        for subscription in list(self.subscriptions):
+            await subscription.close()
+            self.engine.subscriptions.pop((worker.index, subscription.index), None)
+        for layer in list(self.layers):
+            await layer.close()
+            self.engine.layers.pop((worker.index, layer.index), None)
+        await worker.remove(L.REMOVE_TRANSPORT, self.index)
+        self.engine.transports.pop((worker.index, self.index), None)
+        if self.contexts is not None:
+            self.contexts.close()
+        if self.twcc:
+            worker.twcc_slots.give(self.twcc)
+        worker.transport_slots.give(self.index)
+
+
