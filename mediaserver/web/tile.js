@@ -1,0 +1,114 @@
+// Why: publishers and watchers look the same: a picture with its state, its buttons, its errors and its figures.
+// A Tile is that view and knows nothing of connections.
+
+import { renderFigures } from "./figures.js";
+
+const STATES = {
+  starting: "Starting", connecting: "Connecting", live: "Live", waiting: "Waiting", repairing: "Reconnecting", ended: "Ended",
+};
+
+/** An element with properties, attributes (names with a dash) and children. */
+export function element(tag, properties = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.includes("-") || key === "role") node.setAttribute(key, value);
+    else node[key] = value;
+  }
+  node.append(...children);
+  return node;
+}
+
+/** An icon of the sprite in index.html. */
+export function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(svg.namespaceURI, "use");
+  use.setAttribute("href", `#i-${name}`);
+  svg.append(use);
+  return svg;
+}
+
+/** Show a Problem in an alert box, with an optional button; null hides it. */
+export function showProblem(box, problem, action) {
+  box.hidden = !problem;
+  if (!problem) return box.replaceChildren();
+  const text = element("div", {}, element("strong", { textContent: problem.title }));
+  if (problem.detail) text.append(element("p", { textContent: problem.detail }));
+  box.replaceChildren(text);
+  if (action) box.append(element("button", { type: "button", textContent: action.label, onclick: action.run }));
+}
+
+export class Tile {
+  constructor(parent, { name, mark = "", own = false }) {
+    this.root = document.getElementById("tile").content.firstElementChild.cloneNode(true);
+    this.find = (selector) => this.root.querySelector(selector);
+    this.video = this.find("video");
+    this.root.setAttribute("aria-label", own ? `${name}, published from here` : name);
+    this.video.setAttribute("aria-label", `Picture of ${name}`);
+    this.find(".name").textContent = name;
+    this.find(".initial").textContent = [...name][0]?.toUpperCase() ?? "?";
+    this.find(".mark").textContent = mark;
+    this.find(".mark").hidden = !mark;
+    this.root.classList.toggle("own", own);
+    this.video.addEventListener("resize", () => this.#pictured());
+    this.video.addEventListener("emptied", () => this.#pictured());
+    parent.append(this.root);
+    document.body.classList.add("busy");
+  }
+
+  #pictured() {
+    this.root.classList.toggle("pictured", this.video.videoWidth > 0);
+  }
+
+  /** `state` is a key of STATES; `notice` explains it over the picture. */
+  setState(state, notice = "") {
+    this.root.dataset.state = state;
+    this.find(".state").textContent = STATES[state];
+    this.find(".notice").textContent = notice;
+    this.root.classList.toggle("noted", notice !== "");
+  }
+
+  setProblem(problem, action) {
+    showProblem(this.find(".alert"), problem, action);
+  }
+
+  setFigures(figures) {
+    renderFigures(this, figures);
+  }
+
+  /** Add a round button to the bar; returns it. */
+  addButton(name, label, run) {
+    const button = element("button", { type: "button", className: "round", title: label, "aria-label": label, onclick: run }, icon(name));
+    this.find(".actions").append(button);
+    return button;
+  }
+
+  /** Add a round on/off button; `run` gets the new state and the button tells it to assistive technology. */
+  addToggle(name, label, run) {
+    const button = this.addButton(name, label, () => {
+      const off = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(off));
+      run(off);
+    });
+    button.setAttribute("aria-pressed", "false");
+    return button;
+  }
+
+  addFullscreen() {
+    const picture = this.find(".picture");
+    if (!picture.requestFullscreen && !this.video.webkitEnterFullscreen) return;
+    this.addButton("full", "Full screen", () => {
+      if (document.fullscreenElement) document.exitFullscreen();
+      else if (picture.requestFullscreen) picture.requestFullscreen().catch(() => {});
+      else this.video.webkitEnterFullscreen(); // iPhones fill the screen with the video element alone
+    });
+  }
+
+  remove() {
+    this.video.srcObject = null;
+    const parent = this.root.parentElement;
+    this.root.remove();
+    document.body.classList.toggle("busy", Boolean(parent?.childElementCount));
+  }
+}

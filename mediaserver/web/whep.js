@@ -1,0 +1,120 @@
+// Why: watching over WHEP (draft-ietf-wish-whep) in one class that any page can use. It owns one peer connection that
+// receives one audio and one video track, and speaks the layer and server-sent-events extensions when they are offered.
+
+import { readEvents } from "./eventstream.js";
+import { HttpSession } from "./session.js";
+
+const LAYER = "urn:ietf:params:whep:ext:core:layer";
+const EVENTS = "urn:ietf:params:whep:ext:core:server-sent-events";
+const WANTED = ["active", "inactive", "layers", "viewercount"];
+const EVENTS_RETRY = 2_000; // ms before a broken event stream is asked for again
+
+/**
+ * A WHEP viewer.
+ *
+ *     const client = new WhepClient({ url: "/whep/demo/alice", token, layer: "h", lag: 1000 });
+ *     video.srcObject = client.stream;
+ *     client.addEventListener("layers", () => menu(client.layers, client.current));
+ *     await client.view();
+ *     await client.selectLayer("q");
+ *     client.close();
+ *
+ * Events besides those of HttpSession: `track`; `active`, `inactive`, `layers`, `viewercount` (detail: the data).
+ */
+export class WhepClient extends HttpSession {
+  #abort = new AbortController();
+
+  /** `layer` is a rid to start with, `lag` a delay in milliseconds; both may be left out. */
+  constructor({ layer = "", lag = 0, ...rest }) {
+    super(rest);
+    if (layer && layer !== "auto") this.url.searchParams.set("layer", layer);
+    if (lag) this.url.searchParams.set("lag", String(lag));
+    this.stream = new MediaStream();
+    this.layers = []; // of the video track: [{encodingId, active, width, height, bitrate}], best first
+    this.current = null; // the encodingId that is being received
+    this.viewers = null;
+    this.pc.addEventListener("track", ({ track }) => {
+      this.stream.addTrack(track);
+      this.dispatchEvent(new CustomEvent("track", { detail: track }));
+    });
+  }
+
+  /** Offer to receive. Resolves with the answer applied; `connected` follows. Throws a Problem. */
+  async view() {
+    try {
+      this.pc.addTransceiver("audio", { direction: "recvonly" });
+      this.pc.addTransceiver("video", { direction: "recvonly" });
+      await this.negotiate();
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.#follow();
+  }
+
+  /** True when the server lets layers be chosen. */
+  get selectable() {
+    return this.link(LAYER) !== null;
+  }
+
+  /** Receive one layer: "auto", or an encodingId (rid), with optional limits {maxSpatialLayerId, maxTemporalLayerId}. */
+  async selectLayer(encodingId, limits = {}) {
+    const url = this.link(LAYER);
+    if (!url) throw new Error("this server has no layer extension");
+    if (encodingId === "auto" && !Object.keys(limits).length) return void (await this.request("DELETE", url));
+    const body = JSON.stringify({ mediaId: this.#videoMid(), encodingId, ...limits });
+    await this.request("POST", url, { body, type: "application/json" });
+  }
+
+  close() {
+    this.#abort.abort();
+    super.close();
+  }
+
+  #videoMid() {
+    return this.pc.getTransceivers().find(({ receiver }) => receiver.track.kind === "video")?.mid ?? null;
+  }
+
+  /** Keep an event stream open for as long as the session lives. */
+  async #follow() {
+    const url = this.link(EVENTS);
+    while (url && !this.closed) {
+      try {
+        await this.#listen(url);
+      } catch (error) {
+        if (this.closed || (error.status && !error.passing)) return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, EVENTS_RETRY));
+    }
+  }
+
+  async #listen(url) {
+    const { signal } = this.#abort;
+    const made = await this.request("POST", url, { body: JSON.stringify(WANTED), type: "application/json", signal });
+    const location = new URL(made.headers.get("Location") ?? "", made.url);
+    const response = await this.request("GET", location, { headers: { Accept: "text/event-stream" }, signal });
+    for await (const { event, data } of readEvents(response)) this.#handle(event, data);
+  }
+
+  #handle(event, text) {
+    if (!WANTED.includes(event)) return;
+    let data;
+    try {
+      data = text ? JSON.parse(text) : {};
+    } catch {
+      return; // an event that is no JSON tells us nothing
+    }
+    if (event === "layers") this.#setLayers(data[this.#videoMid()] ?? {});
+    if (event === "viewercount") this.viewers = data.viewercount ?? data.count ?? null;
+    this.dispatchEvent(new CustomEvent(event, { detail: data }));
+  }
+
+  #setLayers({ active = [], inactive = [], current = null }) {
+    const named = new Map();
+    const add = (active) => (layer) => layer.encodingId && !named.has(layer.encodingId) && named.set(layer.encodingId, { ...layer, active });
+    active.forEach(add(true));
+    inactive.forEach(add(false));
+    this.layers = [...named.values()].sort((a, b) => (b.height ?? 0) - (a.height ?? 0) || (b.bitrate ?? 0) - (a.bitrate ?? 0));
+    this.current = current;
+  }
+}
