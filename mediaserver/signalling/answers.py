@@ -38,6 +38,7 @@ OPUS_PARAMETERS = frozenset(
     {"minptime", "useinbandfec", "usedtx", "stereo", "maxaveragebitrate", "maxplaybackrate", "cbr"}
 )
 OF_THE_SENDER = frozenset({"sprop-parameter-sets"})  # describe the offerer's stream, so never mirrored
+ICE_OPTIONS = ("trickle", "ice2")  # peers may send candidates later (RFC 8838); we follow RFC 8445
 HOST_PREFERENCE = 126 << 24 | 255  # RFC 8445, section 5.1.2: type preference of host candidates, component 1
 OPPOSITE = {"sendonly": "recvonly", "recvonly": "sendonly"}
 
@@ -108,6 +109,7 @@ def _answer(offer: Offer, local: LocalTransport, sections: list[MediaDescription
         SessionDescription(
             origin=f"- {local.session_id} 1 IN IP4 127.0.0.1",
             ice_lite=True,
+            ice_options=ICE_OPTIONS,
             bundles=[mids] if mids else [],
             msid_semantic="WMS *",
             extmap_allow_mixed=offer.description.extmap_allow_mixed,

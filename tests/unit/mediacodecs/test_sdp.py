@@ -142,6 +142,10 @@ def test_mdns_candidate_has_no_ip() -> None:
     assert candidate.ip is None and candidate.port == 53000
 
 
+def test_address_with_a_scope_is_no_ip() -> None:
+    assert parse_candidate("1 1 udp 5 fe80::1%eth0 9 typ host").ip is None
+
+
 @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
 def test_literal_candidate_has_its_ip(address: str) -> None:
     assert parse_candidate(f"a=candidate:1 1 UDP 5 {address} 9 typ host") == Candidate(

@@ -153,7 +153,7 @@ def test_two_byte_ids_need_mixed_extensions() -> None:
 def test_answer_to_a_publisher_is_lite_bundled_and_recvonly() -> None:
     answer = published("chromium_all_datachannel")
     audio, video, data = answer.media
-    assert answer.ice_lite and answer.bundles == [("0", "1")]
+    assert answer.ice_lite and "trickle" in answer.ice_options and answer.bundles == [("0", "1")]
     for section in (audio, video):
         assert (section.direction, section.setup, section.port) == ("recvonly", "passive", 7882)
         assert (section.ice_ufrag, section.ice_pwd) == ("localufrag", "p" * 24)
@@ -245,6 +245,13 @@ def test_section_with_no_codec_in_common_is_refused_alone() -> None:
     assert [m.kind for m in offer.media] == ["audio"]
     answer = parse_sdp(answer_publisher(offer, LOCAL))
     assert [m.port for m in answer.media] == [7882, 0] and answer.bundles == [("0",)]
+
+
+def test_section_with_port_0_is_taken_only_if_it_waits_for_the_bundle() -> None:
+    refused = offer_of("ffmpeg_whip").replace("m=video 9", "m=video 0")
+    assert [m.kind for m in read_publisher_offer(refused).media] == ["audio"]
+    waiting = refused.replace("a=mid:1", "a=mid:1\r\na=bundle-only")
+    assert [m.kind for m in read_publisher_offer(waiting).media] == ["audio", "video"]
 
 
 def test_subscriber_gets_every_codec_in_the_order_offered() -> None:
