@@ -33,6 +33,7 @@ from mediaserver.signalling.offers import (
     SubscriberOffer,
 )
 
+URI_OF_KIND = {kind: uri for uri, kind in URIS.items()}
 FEEDBACK_ORDER = ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")
 OPUS_PARAMETERS = frozenset(
     {"minptime", "useinbandfec", "usedtx", "stereo", "maxaveragebitrate", "maxplaybackrate", "cbr"}
@@ -180,7 +181,7 @@ def _answered_fmtp(codec: Codec) -> dict[str, str]:
 def _extmap(offered: MediaDescription, extensions: dict[int, int]) -> list[Extmap]:
     """The extensions {id: kind} that we take, with the direction turned round (RFC 8285, section 6)."""
     directions = {ext.id: ext.direction for ext in offered.extmap}
-    return [Extmap(id, URIS[kind], _turned(directions.get(id))) for id, kind in extensions.items()]
+    return [Extmap(id, URI_OF_KIND[kind], _turned(directions.get(id))) for id, kind in extensions.items()]
 
 
 def _turned(direction: str | None) -> str | None:

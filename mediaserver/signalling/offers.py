@@ -14,7 +14,6 @@ from mediacodecs.extensions import REPAIRED_RID, RID, TWCC, URIS, VIDEO_LAYERS_A
 from mediacodecs.sdp import Candidate, Fingerprint, MediaDescription, SdpError, SessionDescription, parse_sdp
 from mediaserver.signalling.codec_match import CODECS, Codec, prefer_packetization_mode_1, read_codecs
 
-KIND_OF_URI = {uri: kind for kind, uri in URIS.items()}
 PUBLISHER_ONLY = frozenset({RID, REPAIRED_RID, VIDEO_LAYERS_ALLOCATION})  # no meaning to who gets one layer
 PROTOCOLS = frozenset({"UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"})
 HASHES = ("sha-256", "sha-384", "sha-512")  # what we check certificates with, best known first
@@ -239,7 +238,7 @@ def _extensions(
     usable = TWO_BYTE_IDS if _allow_mixed(description, section) else ONE_BYTE_IDS
     taken: dict[int, int] = {}
     for ext in [*section.extmap, *description.extmap]:
-        kind = KIND_OF_URI.get(ext.uri)
+        kind = URIS.get(ext.uri)
         wanted = kind is not None and kind not in unwanted and ext.direction not in (refused, "inactive")
         if kind is None or not wanted or ext.id not in usable or ext.id in taken or kind in taken.values():
             continue
