@@ -1,7 +1,7 @@
-"""Bit fields of headers that aren't aligned to bytes: the dependency descriptor and the codecs' own headers.
+"""Numbers in bytes: the big endian fields of the RTP family of formats, and bit fields that aren't aligned to bytes.
 
-A reader is a bit position that the caller moves. Bits past the limit read as 0, so that a parser can run to its end and
-compare its position with the limit once, there.
+A bit reader is a position that the caller moves. Bits past the limit read as 0, so that a parser can run to its end and
+compare its position with the limit once, there. The big endian functions check nothing: the caller has.
 """
 
 from __future__ import annotations
@@ -33,3 +33,64 @@ def read_leb128(b: Bytes, at: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, int64(at + i + 1)
     return int64(0), int64(-1)
+
+
+@kernel
+def be16(b: Bytes, at: int) -> int:
+    """The 16-bit big endian number at b[at]."""
+    return int64(b[at]) << 8 | int64(b[at + 1])
+
+
+@kernel
+def be24(b: Bytes, at: int) -> int:
+    """The 24-bit big endian number at b[at]."""
+    return int64(b[at]) << 16 | int64(b[at + 1]) << 8 | int64(b[at + 2])
+
+
+@kernel
+def be32(b: Bytes, at: int) -> int:
+    """The 32-bit big endian number at b[at]."""
+    return int64(b[at]) << 24 | int64(b[at + 1]) << 16 | int64(b[at + 2]) << 8 | int64(b[at + 3])
+
+
+@kernel
+def be64(b: Bytes, at: int) -> int:
+    """The 64 bits at b[at] as a signed big endian number."""
+    return be32(b, at) << 32 | be32(b, at + 4)
+
+
+@kernel
+def put8(b: Bytes, at: int, value: int) -> None:
+    """Write the low 8 bits of value to b[at]."""
+    b[at] = value & 0xFF
+
+
+@kernel
+def put16(b: Bytes, at: int, value: int) -> None:
+    """Write the low 16 bits of value to b[at:at+2], big endian."""
+    b[at] = value >> 8 & 0xFF
+    b[at + 1] = value & 0xFF
+
+
+@kernel
+def put24(b: Bytes, at: int, value: int) -> None:
+    """Write the low 24 bits of value to b[at:at+3], big endian."""
+    b[at] = value >> 16 & 0xFF
+    b[at + 1] = value >> 8 & 0xFF
+    b[at + 2] = value & 0xFF
+
+
+@kernel
+def put32(b: Bytes, at: int, value: int) -> None:
+    """Write the low 32 bits of value to b[at:at+4], big endian."""
+    b[at] = value >> 24 & 0xFF
+    b[at + 1] = value >> 16 & 0xFF
+    b[at + 2] = value >> 8 & 0xFF
+    b[at + 3] = value & 0xFF
+
+
+@kernel
+def put64(b: Bytes, at: int, value: int) -> None:
+    """Write 64 bits to b[at:at+8], big endian; value may be int64 or uint64."""
+    put32(b, at, value >> 32 & 0xFFFFFFFF)
+    put32(b, at + 4, value & 0xFFFFFFFF)
