@@ -7,7 +7,12 @@ const HISTORY = 60; // seconds of bitrate in the small graph
 const histories = new WeakMap();
 
 const number = (value, digits = 0) => (value === null || value === undefined || Number.isNaN(value) ? NONE : value.toFixed(digits));
-const codecName = (codec) => ({ H264: "H.264", H265: "H.265", opus: "Opus" })[codec] ?? codec ?? NONE;
+
+/** A codec as people write it; takes "H264", "opus" or a MIME type. */
+export const codecName = (codec) => {
+  const name = codec?.split("/").pop();
+  return { h264: "H.264", h265: "H.265", opus: "Opus" }[name?.toLowerCase()] ?? name?.toUpperCase() ?? NONE;
+};
 const size = (width, height) => (width ? `${width}×${height}` : NONE);
 const time = (value) => (value === null || value === undefined ? NONE : `${number(value, value < 10 ? 1 : 0)} ms`);
 

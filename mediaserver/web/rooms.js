@@ -1,6 +1,7 @@
 // Why: people should see who can be watched without knowing names. The list is asked for every 2 s while the page is
 // seen; a server that keeps it to itself (401, 403) leaves typed names, and is asked less often.
 
+import { codecName } from "./figures.js";
 import { problemFrom } from "./problem.js";
 import { element } from "./tile.js";
 
@@ -75,9 +76,10 @@ export class RoomList {
 
 /** "720p VP8 · Opus · 3 watching" */
 function summary(tracks, viewers, room) {
-  const parts = tracks.map(({ kind, codec, layers = [] }) => {
+  const sorted = [...tracks].sort((a, b) => b.kind.localeCompare(a.kind)); // video before audio
+  const parts = sorted.map(({ kind, codec, layers = [] }) => {
     const height = Math.max(0, ...layers.filter(({ active }) => active !== false).map(({ height }) => height ?? 0));
-    return [kind === "video" && height > 0 && `${height}p`, String(codec ?? kind).replace(/^.*\//, "")].filter(Boolean).join(" ");
+    return [kind === "video" && height > 0 && `${height}p`, codec ? codecName(codec) : kind].filter(Boolean).join(" ");
   });
   if (room) parts.unshift(`room ${room}`);
   if (viewers) parts.push(`${viewers} watching`);

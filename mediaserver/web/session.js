@@ -66,6 +66,7 @@ export class HttpSession extends EventTarget {
       this.close();
       throw new Problem("The server's answer can't be used", cause.message, { cause });
     }
+    this.#watchDtls();
     this.#arm(CONNECT_TIMEOUT, () => this.#lose("No media path", "The server answered, but no UDP packets came through."));
   }
 
@@ -119,6 +120,15 @@ export class HttpSession extends EventTarget {
     if (candidate || !this.resource || /^a=ice-lite/m.test(remote)) return;
     const fragment = makeFragment(this.pc.localDescription.sdp, this.#candidates);
     await this.#patch(fragment, this.etag).catch(() => {}); // 405 or 501: a server without trickle can still connect
+  }
+
+  /** A server that ends a session says so by a DTLS alert, seconds before ICE would find out. */
+  #watchDtls() {
+    const [first] = this.pc.getTransceivers();
+    const transport = first?.sender.transport ?? first?.receiver.transport;
+    transport?.addEventListener("statechange", () => {
+      if (transport.state === "closed") this.#lose("The server ended the session", "It may be restarting.");
+    });
   }
 
   #stateChanged() {

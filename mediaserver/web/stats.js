@@ -44,7 +44,7 @@ export class Meter {
       ...stat,
       codec: report.get(stat.codecId)?.mimeType?.split("/")[1] ?? null,
       bitrate: 8 * rate(received ? "bytesReceived" : "bytesSent"),
-      framesPerSecond: Math.round(before ? rate(received ? "framesDecoded" : "framesEncoded") : (stat.framesPerSecond ?? 0)),
+      framesPerSecond: before ? Math.round(rate(received ? "framesDecoded" : "framesEncoded")) : null,
       loss: received ? percent(change("packetsLost"), change("packetsLost") + change("packetsReceived")) : 100 * (remote?.fractionLost ?? 0),
       packetsLost: (received ? stat.packetsLost : remote?.packetsLost) ?? 0,
       bufferDelay: 1000 * (change("jitterBufferDelay") / (change("jitterBufferEmittedCount") || 1)),

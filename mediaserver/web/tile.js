@@ -63,6 +63,7 @@ export class Tile {
 
   /** `state` is a key of STATES; `notice` explains it over the picture. */
   setState(state, notice = "") {
+    if (this.root.dataset.state === state && this.find(".notice").textContent === notice) return; // screen readers speak changes
     this.root.dataset.state = state;
     this.find(".state").textContent = STATES[state];
     this.find(".notice").textContent = notice;
@@ -74,6 +75,7 @@ export class Tile {
   }
 
   setFigures(figures) {
+    this.root.classList.add("measured");
     renderFigures(this, figures);
   }
 

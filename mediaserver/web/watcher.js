@@ -100,7 +100,11 @@ export class Watcher {
     on("interrupted", () => this.#setState("repairing", "Connection interrupted"));
     on("lost", (problem) => this.#fail(problem));
     on("layers", () => this.#showLayers());
-    on("inactive", ({ reason }) => this.#setState("waiting", inactiveText(this.options.identity, reason)));
+    on("active", () => { this.#stalled = 0; });
+    on("inactive", ({ reason }) => {
+      this.#stalled = STALL; // this notice stays until something arrives
+      this.#setState("waiting", inactiveText(this.options.identity, reason));
+    });
     on("viewercount", () => this.#showViewers());
   }
 
@@ -109,7 +113,7 @@ export class Watcher {
     const moved = (kind, key) => (this.stats[kind]?.[key] ?? 0) > (before[kind]?.[key] ?? 0);
     if (moved("video", "framesDecoded")) this.#arrived("");
     else if (!this.stats.video?.framesDecoded && moved("audio", "packetsReceived")) this.#arrived("Sound only");
-    else if (++this.#stalled === STALL && this.state === "live") this.#setState("waiting", `${this.options.identity} is not sending`);
+    else if (++this.#stalled === STALL && ["live", "waiting"].includes(this.state)) this.#setState("waiting", inactiveText(this.options.identity));
   }
 
   #arrived(notice) {
