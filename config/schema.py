@@ -73,6 +73,7 @@ Slots = Annotated[
     AfterValidator(_power_of_two),
     Field(ge=64, le=65536, json_schema_extra=_expect("a power of two from 64 to 65536")),
 ]
+LogBytes = Annotated[int, Field(ge=64 * KIB, le=1024 * MIB, multiple_of=4096)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Milliseconds = Annotated[int, Field(ge=0, le=60_000)]
 
@@ -152,8 +153,8 @@ class Limits(Section):
 
     transports: int = Field(default=1024, ge=1, le=65536, description="Connected peers, per worker.")
     publishers: int = Field(default=128, ge=1, le=65536, description="Peers that publish, per worker.")
-    layers: int = Field(default=512, ge=1, le=65536, description="Published layers (SSRCs with a log), per worker.")
-    subscriptions: int = Field(default=4096, ge=1, le=1 << 20, description="Tracks forwarded to a peer, per worker.")
+    layers: int = Field(default=512, ge=1, le=32768, description="Published layers (SSRCs with a log), per worker.")
+    subscriptions: int = Field(default=4096, ge=1, le=65535, description="Tracks forwarded to a peer, per worker.")
     ssrcs_per_publisher: int = Field(
         default=24, ge=1, le=32, description="SSRCs that one publisher may send, retransmissions included."
     )
@@ -181,20 +182,21 @@ class LogSize(Section):
 
     count: int = Field(default=96, ge=1, le=65536, description="Logs, per worker.")
     packets: Slots = Field(default=2048, description="Packets that a log remembers: a power of two.")
-    bytes: int = Field(
-        default=2 * MIB,
-        ge=64 * KIB,
-        le=1024 * MIB,
-        multiple_of=4096,
-        description="Bytes that a log remembers: a multiple of 4096.",
-    )
+    bytes: LogBytes = Field(default=2 * MIB, description="Bytes that a log remembers: a multiple of 4096.")
+
+
+class AudioLogSize(LogSize):
+    """The same for audio, which is smaller."""
+
+    packets: Slots = Field(default=512, description="Packets that a log remembers: a power of two.")
+    bytes: LogBytes = Field(default=128 * KIB, description="Bytes that a log remembers: a multiple of 4096.")
 
 
 class Logs(Section):
     """Sizes of the packet logs. Memory per worker is the sum of count x bytes over both kinds."""
 
-    video: LogSize = Field(default=LogSize(count=96, packets=2048, bytes=2 * MIB), description="Logs of video layers.")
-    audio: LogSize = Field(default=LogSize(count=96, packets=512, bytes=128 * KIB), description="Logs of audio tracks.")
+    video: LogSize = Field(default=LogSize(), description="Logs of video layers.")
+    audio: AudioLogSize = Field(default=AudioLogSize(), description="Logs of audio tracks.")
 
 
 class LateJoin(Section):
