@@ -9,7 +9,7 @@
 import { asProblem, Problem } from "./problem.js";
 import { Publisher } from "./publisher.js";
 import { RoomList } from "./rooms.js";
-import { showProblem } from "./tile.js";
+import { showProblem } from "./dom.js";
 import { Watcher } from "./watcher.js";
 import { sendCodecs } from "./whip.js";
 

@@ -1,6 +1,6 @@
 // Why: one place that says how figures are written, so that every tile reads alike. It renders what Meter measured.
 
-import { element } from "./tile.js";
+import { element } from "./dom.js";
 
 const NONE = "–";
 const HISTORY = 60; // seconds of bitrate in the small graph

@@ -3,7 +3,7 @@
 
 import { codecName } from "./figures.js";
 import { problemFrom } from "./problem.js";
-import { element } from "./tile.js";
+import { element } from "./dom.js";
 
 const POLL = 2_000; // ms
 const POLL_REFUSED = 15_000; // ms

@@ -3,7 +3,8 @@
 
 import { asProblem, Problem } from "./problem.js";
 import { Meter } from "./stats.js";
-import { element, Tile } from "./tile.js";
+import { element } from "./dom.js";
+import { Tile } from "./tile.js";
 import { WhepClient } from "./whep.js";
 import { bitrate } from "./figures.js";
 
