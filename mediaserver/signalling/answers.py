@@ -34,7 +34,7 @@ from mediaserver.signalling.offers import (
 )
 
 URI_OF_KIND = {kind: uri for uri, kind in URIS.items()}
-FEEDBACK_ORDER = ("goog-remb", "transport-cc", "ccm fir", "nack", "nack pli")
+FEEDBACK_ORDER = ("transport-cc", "ccm fir", "nack", "nack pli")
 OPUS_PARAMETERS = frozenset(
     {"minptime", "useinbandfec", "usedtx", "stereo", "maxaveragebitrate", "maxplaybackrate", "cbr"}
 )

@@ -14,7 +14,7 @@ from mediacodecs.sdp import MediaDescription, Rtpmap, fmtp_parameters
 
 CODECS = {"audio": {"opus": OPUS}, "video": {"vp8": VP8, "vp9": VP9, "h264": H264, "av1": AV1}}
 CLOCK_RATES = {"audio": 48000, "video": 90000}  # Hz
-FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "transport-cc", "goog-remb"})
+FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "transport-cc"})
 RTCP_CLASH = range(64, 96)  # payload types that rtcp-mux can't tell from RTCP (RFC 5761, section 4)
 DEFAULT_PROFILE_LEVEL_ID = "42e01f"  # what browsers assume when fmtp names none
 
@@ -61,7 +61,7 @@ def read_codecs(media: MediaDescription, *, twcc: bool) -> list[Codec]:
     """The codecs of a media section that we forward, in the order offered.
 
     RED, FEC, comfort noise and telephone events are not among them. twcc says whether the transport-wide sequence
-    number extension is agreed: transport-cc feedback has no meaning without it, and with it goog-remb is not needed.
+    number extension is agreed: transport-cc feedback has no meaning without it.
     """
     retransmissions = dict(_retransmissions(media))
     codecs = []
@@ -86,10 +86,9 @@ def read_codecs(media: MediaDescription, *, twcc: bool) -> list[Codec]:
 
 
 def _feedback(media: MediaDescription, payload_type: int, *, twcc: bool) -> frozenset[str]:
-    """The feedback that we take part in, with one way of bandwidth estimation at most."""
+    """The feedback that we take part in."""
     offered = FEEDBACK.intersection(media.feedback(payload_type))
-    unwanted = "goog-remb" if twcc and "transport-cc" in offered else "transport-cc" if not twcc else ""
-    return offered - {unwanted}
+    return offered if twcc else offered - {"transport-cc"}
 
 
 def _known(kind: str, rtpmap: Rtpmap | None) -> int | None:

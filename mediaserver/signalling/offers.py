@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mediacodecs.extensions import REPAIRED_RID, RID, TWCC, URIS, VIDEO_LAYERS_ALLOCATION
+from mediacodecs.extensions import ABS_SEND_TIME, REPAIRED_RID, RID, TWCC, URIS, VIDEO_LAYERS_ALLOCATION
 from mediacodecs.sdp import Candidate, Fingerprint, MediaDescription, SdpError, SessionDescription, parse_sdp
 from mediaserver.signalling.codec_match import CODECS, Codec, prefer_packetization_mode_1, read_codecs
 
-PUBLISHER_ONLY = frozenset({RID, REPAIRED_RID, VIDEO_LAYERS_ALLOCATION})  # no meaning to who gets one layer
+# No meaning to who gets one layer, and, until subscribers' bandwidth is estimated, bytes and feedback for nothing.
+PUBLISHER_ONLY = frozenset({RID, REPAIRED_RID, VIDEO_LAYERS_ALLOCATION, TWCC, ABS_SEND_TIME})
 PROTOCOLS = frozenset({"UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"})
 HASHES = ("sha-256", "sha-384", "sha-512")  # what we check certificates with, best known first
 MAX_ENCODINGS = 4  # layers of simulcast from one media section

@@ -71,10 +71,10 @@ def test_packetization_mode_1_stands_before_mode_0() -> None:
     assert [c.fmtp["packetization-mode"] for c in video.codecs] == ["1"] * 3 + ["0"] * 3
 
 
-def test_remb_gives_way_to_transport_cc() -> None:
+def test_only_feedback_that_we_take_part_in_is_kept() -> None:
     video = published("chromium_vp8").media[1]
     assert video.feedback(96) == ["transport-cc", "ccm fir", "nack", "nack pli"]
-    assert published("aiortc_sendrecv").media[1].feedback(97) == ["goog-remb", "nack", "nack pli"]
+    assert published("aiortc_sendrecv").media[1].feedback(97) == ["nack", "nack pli"]
 
 
 def test_simulcast_is_accepted_as_mirrored() -> None:
@@ -147,7 +147,7 @@ def test_two_byte_ids_need_mixed_extensions() -> None:
     assert extensions.TWCC in read_publisher_offer(sdp).media[1].extensions.values()
     plain = read_publisher_offer(sdp.replace("a=extmap-allow-mixed\r\n", "")).media[1]
     assert extensions.TWCC not in plain.extensions.values()
-    assert "transport-cc" not in plain.codecs[0].feedback and "goog-remb" in plain.codecs[0].feedback
+    assert "transport-cc" not in plain.codecs[0].feedback
 
 
 def test_answer_to_a_publisher_is_lite_bundled_and_recvonly() -> None:
