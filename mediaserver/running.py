@@ -1,0 +1,82 @@
+"""Brings a node up before the operator's eyes: kernels are compiled with a progress display, then the address is shown.
+
+Progress goes to standard error, so that standard output holds log lines only; on a terminal it is a moving bar, else a
+line for each tenth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from config.schema import Config
+
+Report = Callable[[str, int, int], None]
+UP = frozenset({"listening", "ready"})
+"""Steps that mean: the node takes joins now."""
+
+
+def run(config: Config) -> None:
+    """Compile, serve, and return when the node has ended. Raises OSError when it cannot listen."""
+    console = Console(stderr=True)
+    warm(console)
+    from mediaserver.node import serve
+
+    announced = False
+
+    def on_progress(step: str, done: int = 1, total: int = 1) -> None:
+        nonlocal announced
+        if step in UP and not announced:
+            announced = True
+            announce(config)
+
+    uvloop.run(serve(config, on_progress))
+
+
+def warm(console: Console) -> None:
+    """Compile the engine's kernels, or load them from the cache, and show how far that is."""
+    from mediaserver.engine.warm import warm as warm_kernels
+
+    if not console.is_terminal:
+        warm_kernels(Tenths(console))
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("Compiling kernels", total=None)
+        warm_kernels(
+            lambda name, done, total: progress.update(
+                task, completed=done, total=total, description=f"Compiling kernels: {name:<28.28}"
+            )
+        )
+
+
+class Tenths:
+    """Reports progress as lines of plain text, one for each tenth."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.shown = -1
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """A step is done: say so when another tenth is full."""
+        tenth = 10 * done // max(total, 1)
+        if tenth > self.shown and name != "ready":
+            self.shown = tenth
+            self.console.print(f"Compiling kernels: {done} of {total}", highlight=False)
+
+
+def page_address(config: Config) -> str:
+    """Where a browser on this machine finds the node's page."""
+    host = {"0.0.0.0": "localhost", "::": "localhost", "127.0.0.1": "localhost", "::1": "localhost"}.get(
+        config.http.host, f"[{config.http.host}]" if ":" in config.http.host else config.http.host
+    )
+    return f"http{'s' if config.http.certificate else ''}://{host}:{config.http.port}/"
+
+
+def announce(config: Config) -> None:
+    """Show the address: among the log lines when people read them, beside them when machines do."""
+    console = Console(stderr=config.log.format == "json")
+    console.print(f"Weir is up: publish and watch at {page_address(config)}", highlight=False, soft_wrap=True)
