@@ -25,9 +25,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(
-                problem="an alias; quote a value that begins with * or &", problem_mark=event.start_mark
-            )
+            raise yaml.MarkedYAMLError(problem="an alias (quote what begins with *)", problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
 
@@ -85,7 +83,7 @@ def _syntax_problem(name: str, error: Exception) -> Problem:
     found = getattr(error, "problem", None) or getattr(error, "reason", None) or "values nested too deeply"
     context = getattr(error, "context", None)
     place, line = (f"{name}:{mark.line + 1}:{mark.column + 1}", mark.line + 1) if mark else (name, 0)
-    return Problem(place, (), f"{found}{f' ({context})' if context else ''}", "valid YAML", line)
+    return Problem(place, (), f"broken YAML: {found}{f' ({context})' if context else ''}", "valid YAML", line)
 
 
 def _read_root(source: Source, root: yaml.Node) -> None:

@@ -6,15 +6,14 @@ line for each tenth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from config.checks import listeners
+from config.errors import dotted
 from config.schema import Config
 
-Report = Callable[[str, int, int], None]
 UP = frozenset({"listening", "ready"})
 """Steps that mean: the node takes joins now."""
 
@@ -22,6 +21,7 @@ UP = frozenset({"listening", "ready"})
 def run(config: Config) -> None:
     """Compile, serve, and return when the node has ended. Raises OSError when it cannot listen."""
     console = Console(stderr=True)
+    try_ports(config)
     warm(console)
     from mediaserver.node import serve
 
@@ -34,6 +34,21 @@ def run(config: Config) -> None:
             announce(config)
 
     uvloop.run(serve(config, on_progress))
+
+
+def try_ports(config: Config) -> None:
+    """Open every port for a moment: whoever has to move one should not wait for the compiler first. Raises OSError."""
+    for one in listeners(config):
+        family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
+        for port in range(one.first, one.last + 1):
+            with socket.socket(family, socket.SOCK_STREAM if one.protocol == "TCP" else socket.SOCK_DGRAM) as trial:
+                if one.protocol == "TCP":
+                    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    trial.bind((one.host, port))
+                except OSError as error:
+                    reason = (error.strerror or str(error)).lower()
+                    raise OSError(f"{one.protocol} port {port} at {one.host} ({dotted(one.path)}): {reason}") from error
 
 
 def warm(console: Console) -> None:

@@ -1,0 +1,72 @@
+# Two commands are enough: `make run` starts a node, `make test` tests it. Both set up what they need.
+#
+# PYTHON=…  the Python (3.11 or newer) to build the environment with; by default the first one found
+# CONFIG=…  the configuration for `make run`
+# ARGS=…    arguments for `make bench` and for pytest
+
+PYTHON ?=
+CONFIG ?= config/dev.yaml
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest -q
+# Kernels that call no C functions, and so run as plain Python too, where every index is checked.
+PURE := tests/unit/mediacodecs tests/fuzz
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test test-unit test-pure fuzz test-e2e check format bench clean chromium
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.installed ## set up, compile the packet engine, start a node (CONFIG=config/dev.yaml)
+	@$(BIN)/weir serve $(CONFIG)
+
+test: test-unit test-pure fuzz test-e2e ## set up, run all tests
+	@echo "All tests passed."
+
+test-unit: $(VENV)/.installed-dev ## unit tests, kernels compiled
+	$(PYTEST) tests/unit $(ARGS)
+
+test-pure: $(VENV)/.installed-dev ## pure kernels as plain Python
+	NUMBA_DISABLE_JIT=1 $(PYTEST) $(PURE) $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## fuzz the parsers against their plain twins, with bounds checks
+	NUMBA_BOUNDSCHECK=1 WEIR_CACHE_DIR=$(CURDIR)/$(VENV)/var/weir-bounds $(PYTEST) tests/fuzz $(ARGS)
+
+test-e2e: $(VENV)/.installed-dev chromium ## real browsers and peers against a node
+	$(PYTEST) tests/e2e $(ARGS)
+
+check: $(VENV)/.installed-dev ## lint, format, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## put the sources in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(VENV)/.installed ## measure speed and memory (ARGS=--help lists what can be chosen)
+	@$(BIN)/weir bench -- $(ARGS)
+
+clean: ## remove the environment, the compiled kernels and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+chromium:
+	@scripts/need-chromium
+
+# A stamp each: a second run installs nothing.
+$(VENV)/.installed: pyproject.toml scripts/make-venv scripts/find-python
+	@scripts/make-venv $(VENV) $(PYTHON)
+	@echo "Installing Weir's packages"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the packages for tests"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
