@@ -6,6 +6,8 @@ line for each tenth.
 
 from __future__ import annotations
 
+import socket
+
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
