@@ -67,7 +67,12 @@ class Layer:
     def open(self, ssrc: int | None, rtx_ssrc: int | None) -> None:
         """Fill the records and hand them to the worker."""
         row = self.record
-        row.transport, row.kind, row.log, row.clock_rate = self.transport.index, self.kind, self.log.base, self.clock_rate
+        row.transport, row.kind, row.log, row.clock_rate = (
+            self.transport.index,
+            self.kind,
+            self.log.base,
+            self.clock_rate,
+        )
         row.mid_size, row.rid_size = put_text(row.mid, self.mid), put_text(row.rid, self.rid or "")
         row.declared_ssrc = -1 if ssrc is None else ssrc
         row.declared_rtx = -1 if rtx_ssrc is None else rtx_ssrc
@@ -321,5 +326,3 @@ class Transport:
         if self.twcc:
             worker.twcc_slots.give(self.twcc)
         worker.transport_slots.give(self.index)
-
-

@@ -26,6 +26,7 @@ from packetio.memory import bytes_at, copy_bytes, numbers_at
 from packetio.native import evp_sha1, hmac
 
 from mediaserver.engine.access import transport_of
+from mediaserver.engine.commands import take_commands
 from mediaserver.engine.layout import ADDRESS_CHANGED, ICE_CONNECTED, SECOND
 from mediaserver.engine.ring import emit
 from mediaserver.engine.send import CONTROLS, MESSAGE_SIZE, VECTOR_SIZE, make_room, message_at, vector_at
@@ -48,6 +49,8 @@ def handle_stun(w: Any, slot: int, size: int, control_size: int) -> None:
         return
     hashed = username_hash(b, np.int64(stun.username_at), np.int64(stun.username_size))
     ti = find_ufrag(w, hashed)
+    if ti == 0 and take_commands(w) > 0:  # the check may have overtaken the command that makes it known
+        ti = find_ufrag(w, hashed)
     if ti == 0:
         w.drop_stun += 1
         return

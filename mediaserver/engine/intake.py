@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mediacodecs.dependency_descriptor import parse_dependency_descriptor
+from mediacodecs.dependency_descriptor import DD_STATE, parse_dependency_descriptor
 from mediacodecs.extensions import ABS_CAPTURE_TIME, AUDIO_LEVEL, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION
 from mediacodecs.frame import AV1, H264, VP9
 from mediacodecs.kernel import kernel
@@ -34,12 +34,15 @@ from packetio.memory import bytes_at, numbers_at
 
 from mediaserver.engine.access import feed_of, layer_of
 from mediaserver.engine.keyframes import keyframe_came
-from mediaserver.engine.layout import LAYER_STARTED
+from mediaserver.engine.layout import LAYER, LAYER_STARTED
 from mediaserver.engine.nacks import note_arrival
 from mediaserver.engine.parameters import keep_parameters
 from mediaserver.engine.reception import count_reception
 from mediaserver.engine.ring import emit
 
+assert LAYER.fields is not None
+DESCRIPTOR_FROM_MID = LAYER.fields["descriptor"][1] - LAYER.fields["mid"][1]
+DESCRIPTOR_BYTES = DD_STATE.itemsize
 JUMP = 3000  # positions: a larger step is a reset or nonsense (RFC 3550's MAX_DROPOUT)
 
 
@@ -137,6 +140,9 @@ def begin(layer: Any, sequence: int) -> int:
     layer.transit = layer.jitter = 0
     layer.frame_timestamp = -1
     layer.sr_arrival = 0
+    state = bytes_at(layer.mid.ctypes.data + DESCRIPTOR_FROM_MID, DESCRIPTOR_BYTES)
+    for k in range(DESCRIPTOR_BYTES):
+        state[k] = 0
     return np.int64(position)
 
 

@@ -132,5 +132,3 @@ def sleep(w: Any) -> None:
     w.now = clock(w)
     w.idle += w.now - before
     w.waits += 1
-
-

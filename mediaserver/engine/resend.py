@@ -86,5 +86,3 @@ def send_rtx(w: Any, sub: Any, t: Any, p: Any, number: int, parameters: int) -> 
     sub.resent += 1
     sub.resend_budget -= size
     w.rtx_out += 1
-
-

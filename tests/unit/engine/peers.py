@@ -78,9 +78,7 @@ class Peer:
         self.server = ("127.0.0.1", worker.port)
         self.sock = self.new_socket()
         ours, theirs = os.urandom(KEY[profile]), os.urandom(KEY[profile])
-        self.sender = Session(
-            Policy(key=ours, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=PROFILES[profile])
-        )
+        self.sender = Session(Policy(key=ours, ssrc_type=Policy.SSRC_ANY_OUTBOUND, srtp_profile=PROFILES[profile]))
         policy = Policy(key=theirs, ssrc_type=Policy.SSRC_ANY_INBOUND, srtp_profile=PROFILES[profile])
         policy.window_size = 4096
         self.opener = Session(policy)

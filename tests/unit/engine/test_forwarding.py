@@ -49,8 +49,8 @@ class Room:
             peer.transport.add_layer(kind=L.VIDEO, mid="1", rid=rid or None, ssrc=None, rtx_ssrc=None, clock_rate=90000)
             for rid in (rids or ("",))
         ]
-        await peer.connect()
         self.peers.append(peer)
+        await peer.connect()
         return peer, layers
 
     async def subscriber(
@@ -60,8 +60,8 @@ class Room:
         peer.transport.set_sending(ids=ids or {}, allow_mixed=False)
         rate = 48000 if kind == L.AUDIO else 90000
         subscription = peer.transport.add_subscription(kind=kind, mid="v", cname="publisher", clock_rate=rate)
-        await peer.connect()
         self.peers.append(peer)
+        await peer.connect()
         return peer, subscription
 
 
@@ -263,9 +263,7 @@ async def test_lag_releases_each_packet_that_long_after_its_arrival(room: Room) 
 
 async def test_audio_level_passes_and_audio_starts_at_once(room: Room) -> None:
     publisher, _ = await room.publisher()
-    layer = publisher.transport.add_layer(
-        kind=L.AUDIO, mid="0", rid=None, ssrc=None, rtx_ssrc=None, clock_rate=48000
-    )
+    layer = publisher.transport.add_layer(kind=L.AUDIO, mid="0", rid=None, ssrc=None, rtx_ssrc=None, clock_rate=48000)
     viewer, subscription = await room.subscriber(kind=L.AUDIO, ids={AUDIO_LEVEL: 7})
     packets = [
         build(b"opus" * 20, pt=OPUS_TYPE, seq=k, ts=960 * k, ssrc=55, ext={1: b"0", 3: bytes([0x80 | k])})
