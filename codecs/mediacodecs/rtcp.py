@@ -55,8 +55,8 @@ REPORT_BLOCK = np.dtype(
 
 @kernel
 def is_rtcp(b: Bytes, at: int) -> bool:
-    """Whether the packet at b[at], of two bytes at least, is RTCP and not RTP, on a shared port (RFC 5761 section 4)."""
-    return 192 <= b[at + 1] <= 223
+    """Whether the packet at b[at], of two bytes at least, is RTCP and not RTP on the same port (RFC 5761 section 4)."""
+    return 192 <= int64(b[at + 1]) <= 223
 
 
 @kernel

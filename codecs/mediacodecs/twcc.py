@@ -80,7 +80,7 @@ def find_symbols(state: Any) -> tuple[int, int]:
     Returns how many numbers it can cover, up to the first delta of more than 16 bits, and its reference time in ticks.
     """
     base = int64(state.next_base)
-    count = int64(state.highest) + 1 - base
+    count = int64(state.highest) + 1 - base if state.started else int64(0)
     reference = int64(-1)
     last = int64(0)
     for k in range(count):
@@ -173,7 +173,7 @@ def twcc_write(state: Any, b: Bytes, at: int, limit: int, sender: int, media: in
     while done < count:
         length, width = chunk_length(symbols, done, count)
         taken, used = fitting(symbols, done, length, end - to - 2 - deltas)
-        if taken == 0 or to + 2 > end:
+        if taken == 0:
             break
         write_chunk(b, to, symbols, done, taken, width)
         to += 2
