@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiortc.rtp import (
+    AnyRtcpPacket,
     RtcpByePacket,
     RtcpPacket,
     RtcpPsfbPacket,
@@ -141,7 +142,7 @@ def test_nack_names_each_number_once() -> None:
 
 
 def test_compound_of_aiortc_is_read() -> None:
-    parts = [
+    parts: list[AnyRtcpPacket] = [
         RtcpSrPacket(ME, RtcpSenderInfo((1 << 64) - 1, 2, 3, 4), INFOS),
         RtcpSdesPacket([RtcpSourceInfo(ME, [(1, b"name")])]),
         RtcpRrPacket(YOU, INFOS[1:]),
