@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mediacodecs.kernel import kernel
 
+from mediacodecs.frame import int64
+from mediacodecs.kernel import kernel
 from packetio.memory import (
     PAGE,
     Region,
@@ -126,21 +127,21 @@ def log_size(packets: int, size: int) -> int:
 @kernel
 def entry_address(base: int, position: int) -> int:
     """Where the entry of a position lies, if it is still held."""
-    return np.int64(base + PAGE + (position & (log_at(base).packets - 1)) * 64)
+    return int64(base + PAGE + (position & (log_at(base).packets - 1)) * 64)
 
 
 @kernel
 def journal_address(base: int, count: int) -> int:
     """Where the journal keeps the position of the packet that arrived as number `count`."""
     packets = log_at(base).packets
-    return np.int64(base + PAGE + packets * 64 + (count & (packets - 1)) * 8)
+    return int64(base + PAGE + packets * 64 + (count & (packets - 1)) * 8)
 
 
 @kernel
 def bytes_address(base: int, at: int) -> int:
     """Where the packet that was reserved at `at` begins."""
     log = log_at(base)
-    return np.int64(base + PAGE + log.packets * 72 + at % log.capacity)
+    return int64(base + PAGE + log.packets * 72 + at % log.capacity)
 
 
 @kernel
@@ -149,7 +150,7 @@ def holds(base: int, position: int) -> bool:
     address = entry_address(base, position)
     if load_acquire(address) != position:
         return False
-    return load_acquire(base + WRITE_END) - entry_at(address).at <= log_at(base).capacity
+    return bool(load_acquire(base + WRITE_END) - entry_at(address).at <= log_at(base).capacity)
 
 
 @kernel
@@ -162,7 +163,7 @@ def reserve(base: int, size: int) -> int:
         at += room
     store_release(base + WRITE_END, at + size)
     write_fence()
-    return np.int64(at)
+    return int64(at)
 
 
 @kernel
@@ -179,8 +180,8 @@ def append(base: int, position: int, draft: Any, source: int) -> int:
         return 0
     store_release(address, -1)
     write_fence()
-    at = reserve(base, np.int64(draft.length))
-    copy_bytes(bytes_address(base, at), source, np.int64(draft.length))
+    at = reserve(base, int64(draft.length))
+    copy_bytes(bytes_address(base, at), source, int64(draft.length))
     fill(entry, draft)
     entry.at = at
     store_release(address, position)
@@ -223,7 +224,7 @@ def publish(base: int, log: Any, entry: Any, position: int) -> None:
         log.keyframe_count += 1
         log.keyframe_arrival = entry.arrival
     log.received_packets += 1
-    log.received_bytes += np.int64(entry.length)
+    log.received_bytes += int64(entry.length)
     log.last_arrival = entry.arrival
     numbers_at(journal_address(base, log.journal_head), 1)[0] = position
     store_release(base + JOURNAL_HEAD, log.journal_head + 1)
@@ -241,7 +242,7 @@ def begin_epoch(base: int, gap: int) -> int:
     log.epoch_start = start
     log.sr_arrival = 0
     log.parameters_size = 0
-    return np.int64(start)
+    return int64(start)
 
 
 @kernel
@@ -256,7 +257,7 @@ def newest_keyframe(base: int, before: int) -> int:
         if position < log.epoch_start:
             return -1
         if holds(base, position) and entry_at(entry_address(base, position)).arrival <= before:
-            return np.int64(position)
+            return int64(position)
     return -1
 
 
@@ -352,7 +353,7 @@ class PacketLog:
 @kernel
 def load_acquire_py(address: int) -> int:
     """`load_acquire` for callers in Python."""
-    return np.int64(load_acquire(address))
+    return int64(load_acquire(address))
 
 
 @kernel

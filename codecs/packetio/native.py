@@ -1,13 +1,15 @@
 """libc, libsrtp and OpenSSL as functions that compiled code calls by name.
 
 pylibsrtp's extension module bundles libsrtp and libcrypto. `registered` tells LLVM where each name lives in this
-process, so that cached code holds names and survives address randomisation. A name that is missing would end the process
-at the first call: all are looked up here, at import, with a clear message. pylibsrtp is pinned to 1.0.x for this.
+process, so that cached code holds names and survives address randomisation. A name that is missing would end the
+process at the first call: all are looked up here, at import, with a clear message. pylibsrtp is pinned to 1.0.x for
+this.
 """
 
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import llvmlite.binding
 import pylibsrtp._binding as bundle
@@ -36,24 +38,24 @@ library = ctypes.CDLL(bundle.__file__)
 _register(library, list(_BUNDLED))
 _register(ctypes.CDLL(None), _LIBC)
 
-_F = types.ExternalFunction
-srtp_protect = _F("srtp_protect", _int(_pointer, _pointer, _pointer))
-srtp_unprotect = _F("srtp_unprotect", _int(_pointer, _pointer, _pointer))
-srtp_protect_rtcp = _F("srtp_protect_rtcp", _int(_pointer, _pointer, _pointer))
-srtp_unprotect_rtcp = _F("srtp_unprotect_rtcp", _int(_pointer, _pointer, _pointer))
-hmac = _F("HMAC", _pointer(_pointer, _pointer, _int, _pointer, _long, _pointer, _pointer))
-evp_sha1 = _F("EVP_sha1", _pointer())
-evp_cipher = _F("EVP_Cipher", _int(_pointer, _pointer, _pointer, _uint))
-evp_encrypt_init = _F("EVP_EncryptInit_ex", _int(_pointer, _pointer, _pointer, _pointer, _pointer))
-evp_get_params = _F("EVP_CIPHER_CTX_get_params", _int(_pointer, _pointer))
-recvmmsg = _F("recvmmsg", _int(_int, _pointer, _uint, _int, _pointer))
-sendmmsg = _F("sendmmsg", _int(_int, _pointer, _uint, _int))
-sendto = _F("sendto", _long(_int, _pointer, _long, _int, _pointer, _uint))
-ppoll = _F("ppoll", _int(_pointer, _long, _pointer, _pointer))
-clock_gettime = _F("clock_gettime", _int(_int, _pointer))
-write_fd = _F("write", _long(_int, _pointer, _long))
-read_fd = _F("read", _long(_int, _pointer, _long))
-errno_location = _F("__errno_location", _pointer())
+_F: Any = types.ExternalFunction
+srtp_protect: Any = _F("srtp_protect", _int(_pointer, _pointer, _pointer))
+srtp_unprotect: Any = _F("srtp_unprotect", _int(_pointer, _pointer, _pointer))
+srtp_protect_rtcp: Any = _F("srtp_protect_rtcp", _int(_pointer, _pointer, _pointer))
+srtp_unprotect_rtcp: Any = _F("srtp_unprotect_rtcp", _int(_pointer, _pointer, _pointer))
+hmac: Any = _F("HMAC", _pointer(_pointer, _pointer, _int, _pointer, _long, _pointer, _pointer))
+evp_sha1: Any = _F("EVP_sha1", _pointer())
+evp_cipher: Any = _F("EVP_Cipher", _int(_pointer, _pointer, _pointer, _uint))
+evp_encrypt_init: Any = _F("EVP_EncryptInit_ex", _int(_pointer, _pointer, _pointer, _pointer, _pointer))
+evp_get_params: Any = _F("EVP_CIPHER_CTX_get_params", _int(_pointer, _pointer))
+recvmmsg: Any = _F("recvmmsg", _int(_int, _pointer, _uint, _int, _pointer))
+sendmmsg: Any = _F("sendmmsg", _int(_int, _pointer, _uint, _int))
+sendto: Any = _F("sendto", _long(_int, _pointer, _long, _int, _pointer, _uint))
+ppoll: Any = _F("ppoll", _int(_pointer, _long, _pointer, _pointer))
+clock_gettime: Any = _F("clock_gettime", _int(_int, _pointer))
+write_fd: Any = _F("write", _long(_int, _pointer, _long))
+read_fd: Any = _F("read", _long(_int, _pointer, _long))
+errno_location: Any = _F("__errno_location", _pointer())
 
 library.EVP_CIPHER_CTX_new.restype = ctypes.c_void_p
 library.EVP_CIPHER_CTX_free.argtypes = [ctypes.c_void_p]

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from mediacodecs.kernel import kernel
 from pylibsrtp import Policy, Session
 
+from mediacodecs.frame import int64
+from mediacodecs.kernel import kernel
 from packetio.memory import Table
 from packetio.native import evp_cipher, evp_encrypt_init, evp_get_params, library, session_pointer
 
@@ -93,8 +94,8 @@ class SrtpContexts:
 @kernel
 def write_nonce(iv: Any, keys: Any, ssrc: int, index: int) -> None:
     """(0, 0, SSRC, index) xor salt, 12 bytes (RFC 7714 8.1). `keys` has salt_high and salt_low; index is 48 bits."""
-    high = np.int64(keys.salt_high) ^ (ssrc >> 16)
-    low = np.int64(keys.salt_low) ^ ((ssrc & 0xFFFF) << 48 | index)
+    high = int64(keys.salt_high) ^ (ssrc >> 16)
+    low = int64(keys.salt_low) ^ ((ssrc & 0xFFFF) << 48 | index)
     for k in range(4):
         iv[k] = (high >> (24 - 8 * k)) & 255
     for k in range(8):
@@ -105,21 +106,21 @@ def write_nonce(iv: Any, keys: Any, ssrc: int, index: int) -> None:
 def begin_gcm(sealer: Any, keys: Any, ssrc: int, index: int, head: int, head_size: int) -> int:
     """Start sealing one packet: nonce and associated data. Returns 1, or 0 on failure."""
     write_nonce(sealer.iv, keys, ssrc, index)
-    ok = evp_encrypt_init(np.int64(keys.evp), 0, 0, 0, sealer.iv.ctypes.data)
-    return np.int64(ok & (evp_cipher(np.int64(keys.evp), 0, head, np.uint32(head_size)) >= 0))
+    ok = evp_encrypt_init(int64(keys.evp), 0, 0, 0, sealer.iv.ctypes.data)
+    return int64(ok & (evp_cipher(int64(keys.evp), 0, head, np.uint32(head_size)) >= 0))
 
 
 @kernel
 def add_gcm(keys: Any, to: int, source: int, size: int) -> int:
     """Encrypt one more piece of the payload to `to`; returns the address behind it."""
-    evp_cipher(np.int64(keys.evp), to, source, np.uint32(size))
+    evp_cipher(int64(keys.evp), to, source, np.uint32(size))
     return to + size
 
 
 @kernel
 def end_gcm(sealer: Any, keys: Any, to: int) -> int:
     """Write the tag at `to`; returns the address behind it, or 0 on failure."""
-    ok = evp_cipher(np.int64(keys.evp), 0, 0, np.uint32(0)) >= 0
+    ok = evp_cipher(int64(keys.evp), 0, 0, np.uint32(0)) >= 0
     sealer.data = to
-    ok &= evp_get_params(np.int64(keys.evp), sealer.iv.ctypes.data - IV_AT) == 1
+    ok &= evp_get_params(int64(keys.evp), sealer.iv.ctypes.data - IV_AT) == 1
     return to + 16 if ok else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from mediacodecs.kernel import kernel
-
 from mediaserver.engine.layout import (
     FEED,
     LAYER,

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from packetio.log import JOURNAL_HEAD, log_at
-from packetio.memory import copy_bytes, load_acquire, store_release
-
 from mediaserver.engine import layout as L
 from mediaserver.engine.access import feed_of, layer_of, subscription_of, transport_of
 from mediaserver.engine.keyframes import want_keyframe
@@ -22,6 +19,8 @@ from mediaserver.engine.rtcp_out import goodbye
 from mediaserver.engine.send import flush
 from mediaserver.engine.sources import detach, set_source, start_cursor
 from mediaserver.engine.tables import drop_addresses, drop_ufrag, put_ufrag
+from packetio.log import JOURNAL_HEAD, log_at
+from packetio.memory import copy_bytes, load_acquire, store_release
 
 
 @kernel
@@ -138,13 +137,13 @@ def unlink_layer(w: Any, index: int) -> None:
     if t.first_layer == index:
         t.first_layer = layer.next
     else:
-        at = np.int64(t.first_layer)
+        at = int64(t.first_layer)
         while at and layer_of(w, at).next != index:
-            at = np.int64(layer_of(w, at).next)
+            at = int64(layer_of(w, at).next)
         if at:
             layer_of(w, at).next = layer.next
     for k in range(t.ssrc_count):
-        if np.int64(t.ssrc_layers[k]) >> 1 == index:
+        if int64(t.ssrc_layers[k]) >> 1 == index:
             t.ssrc_layers[k] = -1
 
 
@@ -181,7 +180,7 @@ def subscription_command(w: Any, op: int, index: int, a: int, b: int) -> None:
 def change_cursor(w: Any, index: int, op: int, a: int) -> None:
     """SET_PAUSED and SET_LAG: the cursor begins anew on the feed that it had or waited for."""
     sub = subscription_of(w, index)
-    feed = np.int64(sub.target if sub.target else sub.feed)
+    feed = int64(sub.target if sub.target else sub.feed)
     if op == L.SET_LAG:
         sub.lag = a
     else:
@@ -203,8 +202,8 @@ def unlink_subscription(w: Any, index: int) -> None:
     if t.first_subscription == index:
         t.first_subscription = sub.next
         return
-    at = np.int64(t.first_subscription)
+    at = int64(t.first_subscription)
     while at and subscription_of(w, at).next != index:
-        at = np.int64(subscription_of(w, at).next)
+        at = int64(subscription_of(w, at).next)
     if at:
         subscription_of(w, at).next = sub.next

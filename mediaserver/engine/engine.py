@@ -7,14 +7,14 @@ import os
 from typing import TYPE_CHECKING
 
 import numpy as np
-from packetio.memory import Table
-from packetio.srtp import SrtpContexts
 
 from mediaserver.engine import layout as L
 from mediaserver.engine.handles import Layer, Subscription, Transport
 from mediaserver.engine.loop import MAX_WORKERS
 from mediaserver.engine.ring import drain_eventfd
 from mediaserver.engine.worker import EngineFull, Worker
+from packetio.memory import Table
+from packetio.srtp import SrtpContexts
 
 if TYPE_CHECKING:
     from config.schema import Config

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
+from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
+from mediaserver.engine.layout import RUN
+from mediaserver.engine.numbering import insert, late_index, leave_out, next_index
+from mediaserver.engine.rewrite import seal, set_payload, timestamp_of, write_head
+from mediaserver.engine.send import make_room, queue_message
+from mediaserver.engine.sources import begin_feed_epoch, start_waiting
 from packetio.log import (
     BARE_KEYFRAME,
     JOURNAL_HEAD,
@@ -28,13 +34,6 @@ from packetio.log import (
 )
 from packetio.memory import load_acquire, numbers_at
 
-from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
-from mediaserver.engine.layout import RUN
-from mediaserver.engine.numbering import insert, late_index, leave_out, next_index
-from mediaserver.engine.rewrite import seal, set_payload, timestamp_of, write_head
-from mediaserver.engine.send import make_room, queue_message
-from mediaserver.engine.sources import begin_feed_epoch, start_waiting
-
 PAD = 8  # bytes of RTP padding that a longer train is worth
 TRAIN_BYTES = 63000  # a train must stay under 64 KB
 
@@ -48,12 +47,12 @@ def load_packet(w: Any, base: int, position: int, p: Any) -> bool:
     fill(p.entry, entry)
     p.position = position
     p.arrival = entry.arrival
-    p.timestamp = np.int64(entry.timestamp)
+    p.timestamp = int64(entry.timestamp)
     p.start = bytes_address(base, entry.at)
     p.payload = p.start + entry.payload_at
-    p.length = np.int64(entry.length) - np.int64(entry.payload_at)
+    p.length = int64(entry.length) - int64(entry.payload_at)
     p.want = p.length
-    p.marks = np.int64(entry.marks)
+    p.marks = int64(entry.marks)
     p.log = base
     return holds(base, position)
 
@@ -125,11 +124,11 @@ def even_out(w: Any, n: int) -> None:
 @kernel
 def fan_out(w: Any, feed: Any, n: int) -> None:
     """Send the run to every live cursor of the feed."""
-    index = np.int64(feed.first_live)
+    index = int64(feed.first_live)
     while index:
         sub = subscription_of(w, index)
         send_run(w, sub, transport_of(w, sub.transport), n, feed.layer == 0)
-        index = np.int64(sub.live_next)
+        index = int64(sub.live_next)
 
 
 @kernel
@@ -137,8 +136,8 @@ def send_run(w: Any, sub: Any, t: Any, n: int, foreign: bool) -> None:
     """Seal the run for one subscription, as few messages as sizes allow. `foreign`: another worker writes the log."""
     make_room(w, 0)
     start = at = w.queued_bytes
-    segment = np.int64(0)
-    arrival = np.int64(0)
+    segment = int64(0)
+    arrival = int64(0)
     for k in range(n):
         p = packet_of(w, k)
         if p.marks & BARE_KEYFRAME and at > start:
@@ -149,14 +148,14 @@ def send_run(w: Any, sub: Any, t: Any, n: int, foreign: bool) -> None:
             continue
         if at == start:
             start = at = w.queued_bytes
-        size = seal_packet(w, sub, t, p, index, w.arena + at, segment if at > start and k < n - 1 else np.int64(0))
+        size = seal_packet(w, sub, t, p, index, w.arena + at, segment if at > start and k < n - 1 else int64(0))
         if size == 0 or (foreign and not holds(p.log, p.position)):
             w.drop_overrun += 1
             continue
         if at > start and (size > segment or at + size - start > TRAIN_BYTES or w.gso == 0):
             queue_message(w, t, start, at, segment, arrival)
             start = at
-            segment = np.int64(0)
+            segment = int64(0)
         if at == start:
             segment, arrival = size, p.arrival
         at += size
@@ -189,7 +188,7 @@ def left_out(sub: Any, p: Any) -> bool:
     if sub.max_spatial == 255 and sub.max_temporal == 255:
         return False
     e = p.entry
-    spatial, temporal = np.int64(e.spatial), np.int64(e.temporal)
+    spatial, temporal = int64(e.spatial), int64(e.temporal)
     if p.marks & START and spatial == 0:
         if p.marks & KEYFRAME:
             sub.spatial, sub.temporal = sub.max_spatial, sub.max_temporal
@@ -197,12 +196,12 @@ def left_out(sub: Any, p: Any) -> bool:
         sub.temporal = min(sub.temporal, sub.max_temporal)
         if sub.temporal < temporal <= sub.max_temporal and p.marks & SWITCH_UP:
             sub.temporal = temporal
-    return spatial > sub.spatial or temporal > sub.temporal
+    return bool(spatial > sub.spatial or temporal > sub.temporal)
 
 
 @kernel
 def seal_packet(w: Any, sub: Any, t: Any, p: Any, index: int, to: int, segment: int) -> int:
-    """One packet ready to leave at address `to`; returns its size. `segment`: the train's size, 0 when it may differ."""
+    """One packet ready to leave at address `to`; returns its size. `segment`: the train's size; 0: any."""
     head = write_head(w, sub, t, p, index, to)
     set_payload(w, sub, p)
     w.padding = p.want - p.length if w.gso else 0
@@ -216,8 +215,8 @@ def seal_packet(w: Any, sub: Any, t: Any, p: Any, index: int, to: int, segment: 
     sub.last_sent = w.now
     sub.last_timestamp = timestamp_of(sub, p.timestamp)
     if p.entry.picture_id_bits:
-        sub.last_picture = np.int64(p.entry.picture_id) + sub.picture_offset
-        sub.last_tl0 = np.int64(p.entry.tl0) + sub.tl0_offset
+        sub.last_picture = int64(p.entry.picture_id) + sub.picture_offset
+        sub.last_tl0 = int64(p.entry.tl0) + sub.tl0_offset
     w.forwarded += 1
     w.forwarded_bytes += size
     return size
@@ -229,7 +228,7 @@ def send_parameters(w: Any, sub: Any, t: Any, p: Any, index: int) -> None:
     make_room(w, 0)
     to = w.arena + w.queued_bytes
     log = log_at(p.log)
-    marks, p.marks = p.marks, np.int64(0)
+    marks, p.marks = p.marks, int64(0)
     head = write_head(w, sub, t, p, index, to)
     p.marks = marks
     w.prefix_size, w.padding = 0, 0

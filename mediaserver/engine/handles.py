@@ -1,7 +1,7 @@
 """What control holds of the engine: a transport, the layers that it publishes, the subscriptions that it receives.
 
-Each is an index into a worker's table. A record is filled here while it is FREE; later wishes are commands. All calls are
-made on the control thread.
+Each is an index into a worker's table. A record is filled here while it is FREE; later wishes are commands. All
+calls are made on the control thread.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from mediacodecs.stun import username_hash
-from packetio.batch import SOCKADDR, unpack_sockaddr
-from packetio.log import PacketLog
-from packetio.srtp import TAG_BYTES, SrtpContexts
 
+from mediacodecs.stun import username_hash
 from mediaserver.engine import layout as L
+from packetio.batch import SOCKADDR, unpack_sockaddr
+from packetio.srtp import TAG_BYTES, SrtpContexts
 
 if TYPE_CHECKING:
     from mediaserver.engine.engine import Engine
@@ -149,8 +148,8 @@ class Subscription:
     ) -> None:
         """Read another layer, from its next keyframe on (or a fresh one in its log); None parks the subscription.
 
-        `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose time
-        stamps have nothing to do with those before. Raises EngineFull when the worker has no feed left.
+        `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose
+        time stamps have nothing to do with those before. Raises EngineFull when the worker has no feed left.
         """
         feed = self.transport.engine.feed_for(self.worker, layer) if layer is not None else 0
         if self.layer is not None and self.layer is not layer:

@@ -1,9 +1,9 @@
 """ICE-lite (RFC 8445 2.5) in the engine: authenticated binding requests are answered here and decide where media goes.
 
-A lite agent sends no checks. A peer lives while its requests keep coming; control judges that by `last_check`. Media goes
-to the first address that was authenticated, then to whichever is nominated (USE-CANDIDATE), or to the one that keeps
-checking when the old one has gone silent: so a client whose address changes keeps its session. Requests for an unknown
-ufrag are dropped unanswered.
+A lite agent sends no checks. A peer lives while its requests keep coming; control judges that by `last_check`. Media
+goes to the first address that was authenticated, then to whichever is nominated (USE-CANDIDATE), or to the one that
+keeps checking when the old one has gone silent: so a client whose address changes keeps its session. Requests for an
+unknown ufrag are dropped unanswered.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.stun import (
     BINDING_REQUEST,
@@ -21,16 +23,15 @@ from mediacodecs.stun import (
     write_binding_success,
     write_fingerprint,
 )
-from packetio.batch import CONTROL_BYTES, PACKET_INFO, SLOT, SOCKADDR
-from packetio.memory import bytes_at, copy_bytes, numbers_at
-from packetio.native import evp_sha1, hmac
-
 from mediaserver.engine.access import transport_of
 from mediaserver.engine.commands import take_commands
 from mediaserver.engine.layout import ADDRESS_CHANGED, ICE_CONNECTED, SECOND
 from mediaserver.engine.ring import emit
 from mediaserver.engine.send import CONTROLS, MESSAGE_SIZE, VECTOR_SIZE, make_room, message_at, vector_at
 from mediaserver.engine.tables import AF_INET, address_key, drop_addresses, find_address, find_ufrag, put_address
+from packetio.batch import CONTROL_BYTES, PACKET_INFO, SLOT, SOCKADDR
+from packetio.memory import bytes_at, copy_bytes, numbers_at
+from packetio.native import evp_sha1, hmac
 
 SILENT = 3 * SECOND  # ns without a check after which another address of the peer takes over unasked
 ADDRESSES = 4  # addresses that one transport may hold
@@ -47,7 +48,7 @@ def handle_stun(w: Any, slot: int, size: int, control_size: int) -> None:
     if parse_stun(b, 0, size, stun) != 0 or stun.kind != BINDING_REQUEST or stun.integrity_at == 0:
         w.drop_stun += 1
         return
-    hashed = username_hash(b, np.int64(stun.username_at), np.int64(stun.username_size))
+    hashed = username_hash(b, int64(stun.username_at), int64(stun.username_size))
     ti = find_ufrag(w, hashed)
     if ti == 0 and take_commands(w) > 0:  # the check may have overtaken the command that makes it known
         ti = find_ufrag(w, hashed)
@@ -74,14 +75,14 @@ def digest(w: Any, t: Any, address: int, size: int, old: bool) -> None:
 @kernel
 def authentic(w: Any, t: Any, b: Any, old: bool) -> bool:
     """Whether MESSAGE-INTEGRITY (RFC 8489 14.5) is right."""
-    at = np.int64(w.stun.integrity_at)
+    at = int64(w.stun.integrity_at)
     high, low = b[2], b[3]
     begin_integrity(b, 0, at)
     digest(w, t, b.ctypes.data, at, old)
     b[2], b[3] = high, low
     wrong = 0
     for k in range(20):
-        wrong |= np.int64(w.sha1[k]) ^ np.int64(b[at + 4 + k])
+        wrong |= int64(w.sha1[k]) ^ int64(b[at + 4 + k])
     return wrong == 0
 
 
@@ -100,7 +101,7 @@ def validated(w: Any, ti: int, t: Any, slot: int, control_size: int, nominated: 
     elif t.remote_size == 0 or nominated or w.now - t.remote_check > SILENT:
         first = t.remote_size == 0
         copy_bytes(t.remote.ctypes.data, name, SOCKADDR)
-        t.remote_size = 16 if np.int64(t.remote[0]) == AF_INET else SOCKADDR
+        t.remote_size = 16 if int64(t.remote[0]) == AF_INET else SOCKADDR
         t.remote_check = w.now
         copy_packet_info(w, t, slot, control_size)
         emit(w, ICE_CONNECTED if first else ADDRESS_CHANGED, ti, 0, 0, t.remote.ctypes.data, SOCKADDR)
@@ -123,14 +124,14 @@ def same_address(t: Any, name: Any) -> bool:
 def find_packet_info(w: Any, slot: int, control_size: int) -> int:
     """Address of the packet-info control message of a received datagram; 0: none."""
     base = w.controls + slot * CONTROL_BYTES
-    at = np.int64(0)
+    at = int64(0)
     while at + 16 <= control_size:
         words = numbers_at(base + at, 2)
         if words[0] < 16:
             return 0
         kind = words[1]
         if kind == IP_LEVEL | IP_PKTINFO << 32 or kind == IPV6_LEVEL | IPV6_PKTINFO << 32:
-            return np.int64(base + at)
+            return int64(base + at)
         at += (words[0] + 7) & ~7
     return 0
 
@@ -154,7 +155,7 @@ def reply_info(w: Any, slot: int, control_size: int, to: int) -> int:
             b[16 + k] = 0
             b[20 + k] = b[24 + k]
             b[24 + k] = 0
-    return np.int64(space)
+    return int64(space)
 
 
 @kernel
@@ -168,12 +169,12 @@ def answer(w: Any, t: Any, b: Any, slot: int, control_size: int, old: bool) -> N
     """Send the binding success response to where the request came from."""
     to = bytes_at(w.scratch + STUN_SCRATCH, 512)
     name = bytes_at(w.names + slot * 32, 32)
-    v4 = np.int64(name[0]) == AF_INET
-    mapped = np.int64(w.words[0]) == 0 and (w.words[1] >> 32) & 0xFFFFFFFF == 0xFFFF
+    v4 = int64(name[0]) == AF_INET
+    mapped = int64(w.words[0]) == 0 and (w.words[1] >> 32) & 0xFFFFFFFF == 0xFFFF
     address = bytes_at(w.names + slot * 32 + (4 if v4 else 20 if mapped else 8), 16)
-    port = np.int64(name[2]) << 8 | np.int64(name[3])
+    port = int64(name[2]) << 8 | int64(name[3])
     family = 4 if v4 or mapped else 6
-    at = write_binding_success(to, 0, b, np.int64(w.stun.transaction_at), address, family, port)
+    at = write_binding_success(to, 0, b, int64(w.stun.transaction_at), address, family, port)
     begin_integrity(to, 0, at)
     digest(w, t, to.ctypes.data, at, old)
     end = write_fingerprint(to, 0, end_integrity(to, 0, at, w.sha1))
@@ -191,7 +192,7 @@ def reply(w: Any, slot: int, control_size: int, source: int, size: int) -> None:
     vector.base, vector.size = w.arena + start, size
     message = message_at(w.out_messages + k * MESSAGE_SIZE)
     message.name = w.names + slot * 32
-    message.name_size = 16 if np.int64(bytes_at(w.names + slot * 32, 1)[0]) == AF_INET else SOCKADDR
+    message.name_size = 16 if int64(bytes_at(w.names + slot * 32, 1)[0]) == AF_INET else SOCKADDR
     message.control = w.out_controls + k * CONTROLS
     message.control_size = reply_info(w, slot, control_size, w.out_controls + k * CONTROLS)
     numbers_at(w.out_segments, w.out_count)[k] = 1

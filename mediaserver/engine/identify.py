@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mediacodecs.extensions import MID, REPAIRED_RID, RID
-from mediacodecs.frame import OPUS
+from mediacodecs.frame import OPUS, int64
 from mediacodecs.kernel import kernel
-
 from mediaserver.engine.access import layer_of
 from mediaserver.engine.layout import AUDIO, NO_TYPE, SSRC_REFUSED
 from mediaserver.engine.ring import emit
@@ -22,8 +20,8 @@ from mediaserver.engine.ring import emit
 def known_ssrc(t: Any, ssrc: int) -> int:
     """layer << 1 | is RTX of an SSRC; -1: refused; -2: not known."""
     for k in range(t.ssrc_count):
-        if np.int64(t.ssrcs[k]) == ssrc:
-            return np.int64(t.ssrc_layers[k])
+        if int64(t.ssrcs[k]) == ssrc:
+            return int64(t.ssrc_layers[k])
     return -2
 
 
@@ -41,8 +39,8 @@ def same_text(b: Any, at: int, size: int, text: Any, text_size: int) -> bool:
 @kernel
 def mid_matches(b: Any, ext: Any, layer: Any) -> bool:
     """Whether the packet's mid, if it bears one, is the layer's."""
-    size = np.int64(ext.size[MID])
-    return size == 0 or same_text(b, np.int64(ext.at[MID]), size, layer.mid, np.int64(layer.mid_size))
+    size = int64(ext.size[MID])
+    return size == 0 or same_text(b, int64(ext.at[MID]), size, layer.mid, int64(layer.mid_size))
 
 
 @kernel
@@ -61,31 +59,31 @@ def by_names(w: Any, t: Any, b: Any, ext: Any, repair: bool) -> int:
     if kind == 0 and ext.size[MID] == 0:
         return 0
     found = 0
-    index = np.int64(t.first_layer)
+    index = int64(t.first_layer)
     while index:
         layer = layer_of(w, index)
         good = mid_matches(b, ext, layer)
         if good and kind:
-            good = same_text(b, np.int64(ext.at[kind]), np.int64(ext.size[kind]), layer.rid, np.int64(layer.rid_size))
+            good = same_text(b, int64(ext.at[kind]), int64(ext.size[kind]), layer.rid, int64(layer.rid_size))
         elif good:
             good = layer.rid_size == 0
         if good:
             if found:
                 return 0
             found = index
-        index = np.int64(layer.next)
-    return np.int64(found)
+        index = int64(layer.next)
+    return int64(found)
 
 
 @kernel
 def by_declaration(w: Any, t: Any, ssrc: int, repair: bool) -> int:
     """The layer whose a=ssrc or FID line has this SSRC; 0: none."""
-    index = np.int64(t.first_layer)
+    index = int64(t.first_layer)
     while index:
         layer = layer_of(w, index)
         if (layer.declared_rtx if repair else layer.declared_ssrc) == ssrc:
             return index
-        index = np.int64(layer.next)
+        index = int64(layer.next)
     return 0
 
 
@@ -93,15 +91,15 @@ def by_declaration(w: Any, t: Any, ssrc: int, repair: bool) -> int:
 def by_payload_type(w: Any, t: Any, codec: int) -> int:
     """The only layer of the codec's kind; 0: none, or more than one."""
     found = 0
-    index = np.int64(t.first_layer)
+    index = int64(t.first_layer)
     while index:
         layer = layer_of(w, index)
         if (layer.kind == AUDIO) == (codec == OPUS) and layer.rid_size == 0:
             if found:
                 return 0
             found = index
-        index = np.int64(layer.next)
-    return np.int64(found)
+        index = int64(layer.next)
+    return int64(found)
 
 
 @kernel
@@ -110,9 +108,9 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> i
 
     Returns layer << 1 | is RTX, or -1: refused.
     """
-    primary = np.int64(t.repairs[payload_type])
+    primary = int64(t.repairs[payload_type])
     repair = primary != NO_TYPE
-    codec = np.int64(t.codecs[primary if repair else payload_type])
+    codec = int64(t.codecs[primary if repair else payload_type])
     layer_index = by_names(w, t, b, w.extensions, repair)
     if layer_index == 0:
         layer_index = by_declaration(w, t, ssrc, repair)
@@ -120,9 +118,9 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> i
         layer_index = by_payload_type(w, t, codec)
     if t.ssrc_count >= t.ssrc_limit:
         return -1
-    reference = np.int64(-1)
+    reference = int64(-1)
     if layer_index and codec:
-        reference = layer_index << 1 | np.int64(repair)
+        reference = layer_index << 1 | int64(repair)
         layer = layer_of(w, layer_index)
         if repair:
             layer.rtx_ssrc = ssrc

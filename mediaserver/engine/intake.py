@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mediacodecs.dependency_descriptor import DD_STATE, parse_dependency_descriptor
 from mediacodecs.extensions import ABS_CAPTURE_TIME, AUDIO_LEVEL, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION
-from mediacodecs.frame import AV1, H264, VP9
+from mediacodecs.frame import AV1, H264, VP9, int64
 from mediacodecs.kernel import kernel
 from mediacodecs.payload import parse_payload
 from mediacodecs.rtp import unwrap16
+from mediaserver.engine.access import feed_of, layer_of
+from mediaserver.engine.keyframes import keyframe_came
+from mediaserver.engine.layout import LAYER, LAYER_STARTED
+from mediaserver.engine.nacks import note_arrival
+from mediaserver.engine.parameters import keep_parameters
+from mediaserver.engine.reception import count_reception
+from mediaserver.engine.ring import emit
 from packetio.log import (
     DISCARDABLE,
     END,
@@ -32,14 +38,6 @@ from packetio.log import (
 )
 from packetio.memory import bytes_at, numbers_at
 
-from mediaserver.engine.access import feed_of, layer_of
-from mediaserver.engine.keyframes import keyframe_came
-from mediaserver.engine.layout import LAYER, LAYER_STARTED
-from mediaserver.engine.nacks import note_arrival
-from mediaserver.engine.parameters import keep_parameters
-from mediaserver.engine.reception import count_reception
-from mediaserver.engine.ring import emit
-
 assert LAYER.fields is not None
 DESCRIPTOR_FROM_MID = LAYER.fields["descriptor"][1] - LAYER.fields["mid"][1]
 DESCRIPTOR_BYTES = DD_STATE.itemsize
@@ -52,20 +50,20 @@ def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, re
     layer = layer_of(w, index)
     start = address + 2 * repaired
     b = bytes_at(address, 2048)
-    codec = np.int64(t.codecs[w.rtp.payload_type])
+    codec = int64(t.codecs[w.rtp.payload_type])
     if codec == 0:
         w.drop_payload += 1
         return
     if not repaired and (ssrc != layer.ssrc or codec != layer.codec):
         renew(w, index, layer, ssrc, codec)
-    position = position_of(layer, np.int64(w.rtp.sequence), repaired)
+    position = position_of(layer, int64(w.rtp.sequence), repaired)
     if position < 0:
         w.drop_duplicate += 1
         return
     describe(w, layer, b, codec, position, arrival, repaired)
     if not repaired:
         layer.received += 1
-        count_reception(layer, np.int64(w.rtp.timestamp), arrival, layer.clock_rate)
+        count_reception(layer, int64(w.rtp.timestamp), arrival, layer.clock_rate)
     note_arrival(w, index, position, layer.highest)
     if position > layer.highest:
         layer.highest = position
@@ -101,7 +99,7 @@ def renew(w: Any, index: int, layer: Any, ssrc: int, codec: int) -> None:
     layer.started = 0
     if codec != layer.codec:
         layer.codec = codec
-        layer.payload_type = np.int64(w.rtp.payload_type)
+        layer.payload_type = int64(w.rtp.payload_type)
         log_at(layer.log).codec = codec
         log_at(layer.log).clock_rate = layer.clock_rate
         layer.active = 0
@@ -143,7 +141,7 @@ def begin(layer: Any, sequence: int) -> int:
     state = bytes_at(layer.mid.ctypes.data + DESCRIPTOR_FROM_MID, DESCRIPTOR_BYTES)
     for k in range(DESCRIPTOR_BYTES):
         state[k] = 0
-    return np.int64(position)
+    return int64(position)
 
 
 @kernel
@@ -161,15 +159,15 @@ def describe(w: Any, layer: Any, b: Any, codec: int, position: int, arrival: int
     draft.orientation = b[ext.at[VIDEO_ORIENTATION]] if ext.size[VIDEO_ORIENTATION] else NO_LEVEL
     draft.descriptor_at, draft.descriptor_size = ext.at[DEPENDENCY_DESCRIPTOR] - shift, ext.size[DEPENDENCY_DESCRIPTOR]
     draft.capture_at, draft.capture_size = ext.at[ABS_CAPTURE_TIME] - shift, ext.size[ABS_CAPTURE_TIME]
-    marks = REPAIRED * repaired | MARKER * np.int64(rtp.marker)
+    marks = REPAIRED * repaired | MARKER * int64(rtp.marker)
     if rtp.payload_end <= rtp.payload_at:
         draft.marks = marks | PADDING_ONLY
         draft.picture_id_bits = draft.spatial = draft.temporal = 0
         layer.padding_only += 1
         return
-    parse_payload(codec, b, np.int64(rtp.payload_at), np.int64(rtp.payload_end), frame)
+    parse_payload(codec, b, int64(rtp.payload_at), int64(rtp.payload_end), frame)
     if ext.size[DEPENDENCY_DESCRIPTOR] and (codec == AV1 or codec == VP9 or codec == H264):
-        at, size = np.int64(ext.at[DEPENDENCY_DESCRIPTOR]), np.int64(ext.size[DEPENDENCY_DESCRIPTOR])
+        at, size = int64(ext.at[DEPENDENCY_DESCRIPTOR]), int64(ext.size[DEPENDENCY_DESCRIPTOR])
         parse_dependency_descriptor(b, at, size, layer.descriptor, frame)
     take_frame(w, layer, b, codec, marks)
 
@@ -178,9 +176,9 @@ def describe(w: Any, layer: Any, b: Any, codec: int, position: int, arrival: int
 def take_frame(w: Any, layer: Any, b: Any, codec: int, marks: int) -> None:
     """Copy what the payload told into w.draft."""
     draft, frame, rtp = w.draft, w.frame, w.rtp
-    marks |= KEYFRAME * np.int64(frame.keyframe) | START * np.int64(frame.start)
-    marks |= END * np.int64(frame.end != 0 or rtp.marker != 0) | SWITCH_UP * np.int64(frame.switch_up)
-    marks |= DISCARDABLE * np.int64(frame.discardable) | INTER_LAYER * np.int64(frame.inter_layer)
+    marks |= KEYFRAME * int64(frame.keyframe) | START * int64(frame.start)
+    marks |= END * int64(frame.end != 0 or rtp.marker != 0) | SWITCH_UP * int64(frame.switch_up)
+    marks |= DISCARDABLE * int64(frame.discardable) | INTER_LAYER * int64(frame.inter_layer)
     if codec == H264:
         marks = keep_parameters(layer, b, rtp, frame, marks)
     draft.marks = marks

@@ -10,6 +10,7 @@ Index 0 of transports, layers, feeds and subscriptions is never used, so that a 
 from __future__ import annotations
 
 import numpy as np
+
 from mediacodecs.dependency_descriptor import DD_STATE
 from mediacodecs.extensions import EXTENSIONS, KINDS
 from mediacodecs.frame import FRAME

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from mediacodecs.kernel import kernel
-
 from mediaserver.engine.access import feed_of, subscription_of
 
 

@@ -1,7 +1,7 @@
 """A worker's life: receive, log, forward, send, and now and then the timers. One call that returns only to stop.
 
-A round takes all that has come, so rounds grow by themselves under load. When nothing came the worker sleeps in ppoll on
-its socket and its eventfd, at most until the next timer.
+A round takes all that has come, so rounds grow by themselves under load. When nothing came the worker sleeps in
+ppoll on its socket and its eventfd, at most until the next timer.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from mediacodecs.kernel import kernel
-from packetio.log import JOURNAL_HEAD, log_at
-from packetio.memory import load_acquire, numbers_at, pointer_to
-from packetio.native import clock_gettime, ppoll, read_fd
 
+from mediacodecs.frame import int64
+from mediacodecs.kernel import kernel
 from mediaserver.engine.access import feed_of, layer_of
 from mediaserver.engine.commands import take_commands
 from mediaserver.engine.forward import forward_feed
@@ -23,6 +21,9 @@ from mediaserver.engine.receive import receive_batch
 from mediaserver.engine.ring import emit, wake
 from mediaserver.engine.send import clock, flush
 from mediaserver.engine.ticks import tick
+from packetio.log import JOURNAL_HEAD, log_at
+from packetio.memory import load_acquire, numbers_at, pointer_to
+from packetio.native import clock_gettime, ppoll, read_fd
 
 TICK = 10 * MS  # ns
 SILENCE = 1500 * MS  # ns without media after which a layer counts as paused
@@ -118,7 +119,7 @@ def sleep(w: Any) -> None:
     until = w.next_tick
     if w.first_paced and w.next_paced < until:
         until = w.next_paced
-    left = max(until - before, np.int64(0))
+    left = max(until - before, int64(0))
     w.timeout[0], w.timeout[1] = left // SECOND, left % SECOND
     socket, eventfd = poll_at(w.poll.ctypes.data), poll_at(w.poll.ctypes.data + 8)
     socket.fd, socket.events, socket.revents = w.fd, POLLIN, 0

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from packetio.memory import numbers_at
-
 from mediaserver.engine.layout import MAP_FEED, MAP_POSITION, MAP_SIZE, PARAMETER_PACKET, SENT
+from packetio.memory import numbers_at
 
 POSITION_MASK = (1 << (MAP_FEED - MAP_POSITION)) - 1
 
@@ -23,19 +22,19 @@ def word_of(sub: Any, index: int) -> int:
     """The map word of an outgoing index; 0 when it is too old or was never given."""
     if index > sub.out_highest or index <= sub.out_highest - MAP_SIZE or index < sub.out_first:
         return 0
-    return np.int64(numbers_at(sub.map, MAP_SIZE)[index & (MAP_SIZE - 1)])
+    return int64(numbers_at(sub.map, MAP_SIZE)[index & (MAP_SIZE - 1)])
 
 
 @kernel
 def position_of(word: int) -> int:
     """The log position in a map word."""
-    return np.int64((word >> MAP_POSITION) & POSITION_MASK)
+    return int64((word >> MAP_POSITION) & POSITION_MASK)
 
 
 @kernel
 def assign(sub: Any, index: int, position: int, bits: int) -> None:
     """Give an outgoing index to a position of the current feed."""
-    word = np.int64(sub.feed) << MAP_FEED | position << MAP_POSITION | bits
+    word = int64(sub.feed) << MAP_FEED | position << MAP_POSITION | bits
     numbers_at(sub.map, MAP_SIZE)[index & (MAP_SIZE - 1)] = word
 
 
@@ -64,7 +63,7 @@ def next_index(sub: Any, position: int) -> int:
     index = position - sub.offset
     assign(sub, index, position, SENT)
     sub.out_highest = index
-    return np.int64(index)
+    return int64(index)
 
 
 @kernel
@@ -86,7 +85,7 @@ def insert(sub: Any, position: int) -> int:
     assign(sub, index, position, SENT | PARAMETER_PACKET)
     sub.out_highest = index
     sub.offset -= 1
-    return np.int64(index)
+    return int64(index)
 
 
 @kernel
@@ -107,7 +106,7 @@ def late_index(sub: Any, position: int) -> int:
                     if word & SENT:
                         return -1
                     words[candidate & (MAP_SIZE - 1)] = word | SENT
-                    return np.int64(candidate)
+                    return int64(candidate)
     return -1
 
 

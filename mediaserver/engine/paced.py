@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from packetio.log import entry_address, entry_at, holds, log_at, newest_keyframe
-
 from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
 from mediaserver.engine.forward import even_out, load_packet, send_run
 from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, WAITING
 from mediaserver.engine.lists import add_live, remove_paced
 from mediaserver.engine.sources import detach, start_cursor, start_paced
+from packetio.log import entry_address, entry_at, holds, log_at, newest_keyframe
 
 PACE = 5 * MS  # ns between looks at paced cursors
 LOOK_AHEAD = 256  # positions searched for a later packet that is due
@@ -27,10 +26,10 @@ LATE = 200 * MS  # a lagged cursor further behind than this is catching up and p
 @kernel
 def paced_round(w: Any) -> None:
     """Let every paced cursor send what it may by now."""
-    index = np.int64(w.first_paced)
+    index = int64(w.first_paced)
     while index:
         sub = subscription_of(w, index)
-        following = np.int64(sub.paced_next)
+        following = int64(sub.paced_next)
         refill(w, sub)
         advance(w, index, sub)
         index = following
@@ -58,11 +57,11 @@ def advance(w: Any, index: int, sub: Any) -> None:
     if sub.cursor < log_at(feed.log).epoch_start:
         detach(w, index)
         sub.mode, sub.fresh = WAITING, 1
-        start_cursor(w, index, np.int64(sub.feed))
+        start_cursor(w, index, int64(sub.feed))
     elif sub.lag == 0 and sub.cursor > feed.highest:
         remove_paced(w, index)
         sub.mode = LIVE
-        add_live(w, index, np.int64(sub.feed))
+        add_live(w, index, int64(sub.feed))
 
 
 @kernel
@@ -109,5 +108,5 @@ def switch_when_due(w: Any, index: int, sub: Any) -> bool:
     position = newest_keyframe(feed.log, w.now - sub.lag)
     if position < 0 or entry_at(entry_address(feed.log, position)).arrival < w.now - sub.lag - 6 * PACE:
         return False
-    start_paced(w, index, np.int64(sub.target), position)
+    start_paced(w, index, int64(sub.target), position)
     return True

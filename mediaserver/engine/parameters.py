@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from mediacodecs.frame import int64
 from mediacodecs.h264 import HAS_IDR, HAS_PPS, HAS_SPS, PPS, SPS, nal_of_type, write_parameter_packet
 from mediacodecs.kernel import kernel
 from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, START, log_at
@@ -17,21 +17,21 @@ from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, START, log_at
 @kernel
 def keep_parameters(layer: Any, b: Any, rtp: Any, frame: Any, marks: int) -> int:
     """Cache SPS and PPS of the packet; returns its marks, with KEYFRAME | START where a keyframe really begins."""
-    timestamp, sets = np.int64(rtp.timestamp), np.int64(frame.param_sets)
+    timestamp, sets = int64(rtp.timestamp), int64(frame.param_sets)
     if timestamp != layer.frame_timestamp:
         layer.frame_timestamp = timestamp
         layer.frame_parameters = 0
     if sets & (HAS_SPS | HAS_PPS):
-        cache(layer, b, np.int64(rtp.payload_at), np.int64(rtp.payload_end))
-    before = np.int64(layer.frame_parameters)
+        cache(layer, b, int64(rtp.payload_at), int64(rtp.payload_end))
+    before = int64(layer.frame_parameters)
     layer.frame_parameters = before | sets
     if sets & HAS_SPS and not sets & HAS_IDR and before == 0:
-        return np.int64(marks | KEYFRAME | START)
+        return int64(marks | KEYFRAME | START)
     if marks & KEYFRAME and before & (HAS_SPS | HAS_IDR):
-        return np.int64(marks & ~START)
+        return int64(marks & ~START)
     if marks & KEYFRAME and marks & START and not sets & HAS_SPS:
-        return np.int64(marks | BARE_KEYFRAME)
-    return np.int64(marks)
+        return int64(marks | BARE_KEYFRAME)
+    return int64(marks)
 
 
 @kernel

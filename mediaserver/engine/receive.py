@@ -9,16 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from mediacodecs.bits import be16, be32, put16
 from mediacodecs.extensions import TWCC, parse_extensions
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.rtcp import is_rtcp
 from mediacodecs.rtp import parse_rtp
 from mediacodecs.twcc import TWCC_STATE, twcc_receive
-from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, SOCKADDR
-from packetio.memory import bytes_at, numbers_at, pointer_to
-from packetio.native import recvmmsg, srtp_unprotect
-
 from mediaserver.engine.access import layer_of, transport_of
 from mediaserver.engine.ice import handle_stun
 from mediaserver.engine.identify import identify, known_ssrc
@@ -28,6 +26,9 @@ from mediaserver.engine.ring import emit
 from mediaserver.engine.rtcp_in import handle_rtcp
 from mediaserver.engine.send import clock
 from mediaserver.engine.tables import address_key, find_address
+from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, SOCKADDR
+from packetio.memory import bytes_at, numbers_at, pointer_to
+from packetio.native import recvmmsg, srtp_unprotect
 
 message_at = pointer_to(MESSAGE)
 length_at = pointer_to(np.dtype([("value", "i4")]))
@@ -47,22 +48,22 @@ def receive_batch(w: Any) -> int:
     for slot in range(n):
         message = message_at(w.messages + slot * MESSAGE_SIZE)
         w.received += 1
-        w.received_bytes += np.int64(message.size)
+        w.received_bytes += int64(message.size)
         if message.flags & MSG_TRUNC:
             w.drop_truncated += 1
         else:
-            demultiplex(w, slot, np.int64(message.size), np.int64(message.control_size))
+            demultiplex(w, slot, int64(message.size), int64(message.control_size))
         message.name_size = SOCKADDR
         message.control_size = CONTROL_BYTES
         message.flags = 0
-    return np.int64(n)
+    return int64(n)
 
 
 @kernel
 def demultiplex(w: Any, slot: int, size: int, control_size: int) -> None:
     """One datagram by its first byte (RFC 7983)."""
     b = bytes_at(w.data + slot * SLOT, SLOT)
-    first = np.int64(b[0])
+    first = int64(b[0])
     if size < 12:
         w.drop_garbage += 1
     elif 128 <= first <= 191 or 20 <= first <= 63:
@@ -96,16 +97,16 @@ def handle_dtls(w: Any, ti: int, address: int, size: int, first: int) -> None:
 def arrival_of(w: Any, slot: int, control_size: int) -> int:
     """The kernel's receive time stamp on the monotonic clock (ns); now, when there is none."""
     base = w.controls + slot * CONTROL_BYTES
-    at = np.int64(0)
+    at = int64(0)
     while at + STAMP_BYTES <= control_size:
         words = numbers_at(base + at, 4)
         size = words[0]
         if size < 16:
             break
         if words[1] == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
-            return min(words[2] * SECOND + words[3] - w.realtime, w.now)
+            return int64(min(words[2] * SECOND + words[3] - w.realtime, w.now))
         at += (size + 7) & ~7
-    return np.int64(w.now)
+    return int64(w.now)
 
 
 @kernel
@@ -127,15 +128,15 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
         return
     t.packets_in += 1
     t.bytes_in += size
-    if parse_rtp(b, 0, np.int64(length.value), w.rtp) != 0:
+    if parse_rtp(b, 0, int64(length.value), w.rtp) != 0:
         w.drop_garbage += 1
         return
     arrival = arrival_of(w, slot, control_size)
     parse_extensions(b, w.rtp, t.kinds, w.extensions)
     if t.twcc and w.extensions.size[TWCC] == 2:
-        twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, np.int64(w.extensions.at[TWCC])), arrival)
+        twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, int64(w.extensions.at[TWCC])), arrival)
     if reference == -2:
-        reference = identify(w, ti, t, b, ssrc, np.int64(w.rtp.payload_type))
+        reference = identify(w, ti, t, b, ssrc, int64(w.rtp.payload_type))
     if reference < 0:
         w.drop_ssrc += 1
         return
@@ -152,17 +153,17 @@ def unwrap_rtx(w: Any, t: Any, b: Any, layer_index: int) -> bool:
     """
     rtp = w.rtp
     w.rtx_in += 1
-    primary = np.int64(t.repairs[rtp.payload_type])
-    if primary == NO_TYPE or np.int64(rtp.payload_end) < np.int64(rtp.payload_at) + 2:
+    primary = int64(t.repairs[rtp.payload_type])
+    if primary == NO_TYPE or int64(rtp.payload_end) < int64(rtp.payload_at) + 2:
         return False
     if layer_of(w, layer_index).started == 0:
         return False
-    at = np.int64(rtp.payload_at)
+    at = int64(rtp.payload_at)
     original = be16(b, at)
     for k in range(at - 1, -1, -1):
         b[k + 2] = b[k]
     put16(b, 4, original)
-    b[3] = np.int64(rtp.marker) << 7 | primary
+    b[3] = int64(rtp.marker) << 7 | primary
     rtp.sequence = original
     rtp.payload_type = primary
     rtp.payload_at += np.uint32(2)

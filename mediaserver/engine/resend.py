@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mediacodecs.bits import put16, put32
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.rtp import unwrap16
-from packetio.log import holds, log_at
-from packetio.memory import bytes_at
-
 from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
 from mediaserver.engine.forward import load_packet
 from mediaserver.engine.layout import LIVE, MAP_FEED, NO_TYPE, PACED, PARAMETER_PACKET, RUN, SECOND, SENT
 from mediaserver.engine.numbering import position_of, word_of
 from mediaserver.engine.rewrite import seal, set_payload, write_head
 from mediaserver.engine.send import make_room, queue_message
+from packetio.log import holds, log_at
+from packetio.memory import bytes_at
 
 RESEND_RATE = 1_000_000  # bytes a second that one subscription may ask for again …
 RESEND_BURST = 400_000  # … and at once
@@ -51,9 +50,9 @@ def resend(w: Any, index: int, sequence: int) -> None:
 def affordable(w: Any, sub: Any) -> bool:
     """Whether the subscription's share of resent bytes is not used up."""
     grown = sub.resend_budget + (w.now - sub.resend_budget_at) * RESEND_RATE // SECOND
-    sub.resend_budget = min(grown, np.int64(RESEND_BURST))
+    sub.resend_budget = min(grown, int64(RESEND_BURST))
     sub.resend_budget_at = w.now
-    return sub.resend_budget > 0
+    return bool(sub.resend_budget > 0)
 
 
 @kernel

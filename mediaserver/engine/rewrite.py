@@ -2,7 +2,8 @@
 
 Written per subscription: SSRC, sequence number, time stamp, payload type, and the extensions of the transport (mid,
 abs-send-time, transport-wide number). Passed on end to end: audio level, orientation, dependency descriptor, capture
-time. All else is stripped. VP8's picture id and TL0PICIDX continue across layers. Padding evens out the sizes of a train.
+time. All else is stripped. VP8's picture id and TL0PICIDX continue across layers. Padding evens out the sizes of a
+train.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
 from mediacodecs.bits import put16, put24, put32
 from mediacodecs.extensions import (
     ABS_CAPTURE_TIME,
@@ -20,6 +22,7 @@ from mediacodecs.extensions import (
     TWCC,
     VIDEO_ORIENTATION,
 )
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from packetio.log import END, MARKER, NO_LEVEL
 from packetio.memory import bytes_at, copy_bytes, pointer_to
@@ -37,7 +40,7 @@ PAD_SCRATCH = 1024  # offset in the worker's scratch where padding bytes are mad
 @kernel
 def signed32(value: int) -> int:
     """The difference of two 32-bit time stamps as a signed number."""
-    return np.int64(((value & MASK32) ^ 0x80000000) - 0x80000000)
+    return int64(((value & MASK32) ^ 0x80000000) - 0x80000000)
 
 
 @kernel
@@ -47,7 +50,7 @@ def timestamp_of(sub: Any, timestamp: int) -> int:
         behind = signed32(sub.squeeze_to - timestamp)
         if behind > 0:
             timestamp = sub.squeeze_to - behind // SQUEEZE
-    return np.int64((timestamp + sub.timestamp_offset) & MASK32)
+    return int64((timestamp + sub.timestamp_offset) & MASK32)
 
 
 @kernel
@@ -65,20 +68,20 @@ def element(b: Any, at: int, two: int, identity: int, size: int) -> int:
 def own_extensions(w: Any, sub: Any, t: Any, b: Any, at: int, two: int) -> int:
     """The extensions that belong to this transport."""
     if t.ids[TWCC]:
-        at = element(b, at, two, np.int64(t.ids[TWCC]), 2)
+        at = element(b, at, two, int64(t.ids[TWCC]), 2)
         put16(b, at, t.twcc_next & 0xFFFF)
         t.twcc_next += 1
         at += 2
     if t.ids[ABS_SEND_TIME]:
-        at = element(b, at, two, np.int64(t.ids[ABS_SEND_TIME]), 3)
+        at = element(b, at, two, int64(t.ids[ABS_SEND_TIME]), 3)
         put24(b, at, (((w.now + w.realtime) // 1000 << 18) // 1000000) & 0xFFFFFF)
         at += 3
     if t.ids[MID] and sub.acknowledged == 0 and sub.mid_size > 0:
-        at = element(b, at, two, np.int64(t.ids[MID]), sub.mid_size)
+        at = element(b, at, two, int64(t.ids[MID]), sub.mid_size)
         for k in range(sub.mid_size):
             b[at + k] = sub.mid[k]
         at += sub.mid_size
-    return np.int64(at)
+    return int64(at)
 
 
 @kernel
@@ -86,26 +89,26 @@ def passed_extensions(t: Any, p: Any, b: Any, at: int, two: int) -> int:
     """The extensions that are the publisher's word to the receiver."""
     e = p.entry
     if t.ids[AUDIO_LEVEL] and e.audio_level != NO_LEVEL:
-        at = element(b, at, two, np.int64(t.ids[AUDIO_LEVEL]), 1)
+        at = element(b, at, two, int64(t.ids[AUDIO_LEVEL]), 1)
         b[at] = e.audio_level
         at += 1
     if t.ids[VIDEO_ORIENTATION] and e.orientation != NO_LEVEL:
-        at = element(b, at, two, np.int64(t.ids[VIDEO_ORIENTATION]), 1)
+        at = element(b, at, two, int64(t.ids[VIDEO_ORIENTATION]), 1)
         b[at] = e.orientation
         at += 1
     if t.ids[DEPENDENCY_DESCRIPTOR] and e.descriptor_size and (two or e.descriptor_size <= 16):
-        at = copied(b, at, two, np.int64(t.ids[DEPENDENCY_DESCRIPTOR]), p.start + e.descriptor_at, e.descriptor_size)
+        at = copied(b, at, two, int64(t.ids[DEPENDENCY_DESCRIPTOR]), p.start + e.descriptor_at, e.descriptor_size)
     if t.ids[ABS_CAPTURE_TIME] and e.capture_size:
-        at = copied(b, at, two, np.int64(t.ids[ABS_CAPTURE_TIME]), p.start + e.capture_at, e.capture_size)
-    return np.int64(at)
+        at = copied(b, at, two, int64(t.ids[ABS_CAPTURE_TIME]), p.start + e.capture_at, e.capture_size)
+    return int64(at)
 
 
 @kernel
 def copied(b: Any, at: int, two: int, identity: int, source: int, size: int) -> int:
     """One element copied from the log."""
-    at = element(b, at, two, identity, np.int64(size))
-    copy_bytes(b.ctypes.data + at, np.int64(source), np.int64(size))
-    return at + np.int64(size)
+    at = element(b, at, two, identity, int64(size))
+    copy_bytes(b.ctypes.data + at, int64(source), int64(size))
+    return at + int64(size)
 
 
 @kernel
@@ -113,7 +116,7 @@ def marker_of(sub: Any, p: Any) -> int:
     """The marker bit: also on the last packet of the highest spatial layer that is sent."""
     if p.marks & MARKER:
         return 1
-    return np.int64(sub.max_spatial != 255 and p.marks & END != 0 and p.entry.spatial == sub.spatial)
+    return int64(sub.max_spatial != 255 and p.marks & END != 0 and p.entry.spatial == sub.spatial)
 
 
 @kernel
@@ -124,8 +127,8 @@ def write_head(w: Any, sub: Any, t: Any, p: Any, index: int, to: int) -> int:
     put16(b, 2, index & 0xFFFF)
     put32(b, 4, timestamp_of(sub, p.timestamp))
     put32(b, 8, sub.ssrc)
-    two = np.int64(t.allow_mixed != 0 and t.ids[DEPENDENCY_DESCRIPTOR] != 0 and p.entry.descriptor_size > 16)
-    at = own_extensions(w, sub, t, b, np.int64(16), two)
+    two = int64(t.allow_mixed != 0 and t.ids[DEPENDENCY_DESCRIPTOR] != 0 and p.entry.descriptor_size > 16)
+    at = own_extensions(w, sub, t, b, int64(16), two)
     at = passed_extensions(t, p, b, at, two)
     if at == 16:
         b[0] = 0x80
@@ -136,7 +139,7 @@ def write_head(w: Any, sub: Any, t: Any, p: Any, index: int, to: int) -> int:
     b[0] = 0x90
     put16(b, 12, TWO_BYTE if two else ONE_BYTE)
     put16(b, 14, (at - 16) >> 2)
-    return np.int64(at)
+    return int64(at)
 
 
 @kernel
@@ -145,8 +148,8 @@ def set_payload(w: Any, sub: Any, p: Any) -> None:
     w.prefix_size = 0
     e = p.entry
     if e.picture_id_bits and (sub.picture_offset | sub.tl0_offset):
-        n = np.int64(e.picture_id_at) + (2 if e.picture_id_bits == 15 else 1)
-        n = max(n, np.int64(e.tl0_at) + 1)
+        n = int64(e.picture_id_at) + (2 if e.picture_id_bits == 15 else 1)
+        n = max(n, int64(e.tl0_at) + 1)
         copy_bytes(w.scratch, p.payload, n)
         rewrite_ids(bytes_at(w.scratch, 64), sub, e)
         w.prefix_size = n
@@ -157,14 +160,14 @@ def set_payload(w: Any, sub: Any, p: Any) -> None:
 @kernel
 def rewrite_ids(b: Any, sub: Any, e: Any) -> None:
     """Picture id and TL0PICIDX in a copied VP8 payload descriptor (RFC 7741 4.2)."""
-    at = np.int64(e.picture_id_at)
-    picture = np.int64(e.picture_id) + sub.picture_offset
+    at = int64(e.picture_id_at)
+    picture = int64(e.picture_id) + sub.picture_offset
     if e.picture_id_bits == 15:
         put16(b, at, 0x8000 | (picture & 0x7FFF))
     else:
         b[at] = picture & 0x7F
     if e.tl0_at:
-        b[e.tl0_at] = (np.int64(e.tl0) + sub.tl0_offset) & 255
+        b[e.tl0_at] = (int64(e.tl0) + sub.tl0_offset) & 255
 
 
 @kernel
@@ -206,4 +209,4 @@ def copy_and_protect(w: Any, t: Any, to: int, head: int) -> int:
     length.value = end + w.padding - to
     if srtp_protect(t.outbound, to, w.words.ctypes.data) != 0:
         return 0
-    return np.int64(length.value)
+    return int64(length.value)

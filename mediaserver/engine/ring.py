@@ -1,8 +1,8 @@
 """Commands down, events up: one-way rings in shared memory between control and one worker.
 
-One producer, one consumer, fixed slots; the producer publishes `head` with a release store, the consumer frees slots by
-`tail`. A full event ring loses the event and counts it (DTLS retransmits, liveness is polled); a full command ring makes
-the caller wait for its turn. An eventfd on each side wakes a sleeper.
+One producer, one consumer, fixed slots; the producer publishes `head` with a release store, the consumer frees slots
+by `tail`. A full event ring loses the event and counts it (DTLS retransmits, liveness is polled); a full command
+ring makes the caller wait for its turn. An eventfd on each side wakes a sleeper.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import os
 from typing import Any
 
 import numpy as np
+
 from mediacodecs.kernel import kernel
+from mediaserver.engine.layout import COMMAND, EVENT, EVENT_PAYLOAD, RING, event_at, ring_at
 from packetio.log import load_acquire_py
 from packetio.memory import Table, copy_bytes, load_acquire, store_release
 from packetio.native import write_fd
-
-from mediaserver.engine.layout import COMMAND, EVENT, EVENT_PAYLOAD, RING, event_at, ring_at
 
 RING_SIZE, EVENT_SIZE, COMMAND_SIZE = RING.itemsize, EVENT.itemsize, COMMAND.itemsize
 TAIL = 64  # offset of RING.tail

@@ -1,8 +1,8 @@
 """The send queue: sealed bytes lie in the arena in order, one message a train, and leave by sendmmsg.
 
-A message carries a packet-info control message when the socket is bound to a wildcard, so that replies leave from the
-address that was asked, and UDP_SEGMENT when it holds more than one packet. A train that the kernel refuses is sent again
-packet by packet, and GSO is given up for good when the socket can't do it.
+A message carries a packet-info control message when the socket is bound to a wildcard, so that replies leave from
+the address that was asked, and UDP_SEGMENT when it holds more than one packet. A train that the kernel refuses is
+sent again packet by packet, and GSO is given up for good when the socket can't do it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
+from mediaserver.engine.layout import LATENCY_BUCKETS, RUN, SECOND
 from packetio.batch import CONTROL, MESSAGE, SOL_UDP, UDP_SEGMENT, VECTOR
 from packetio.memory import copy_bytes, numbers_at, pointer_to
 from packetio.native import clock_gettime, errno_location, sendmmsg
-
-from mediaserver.engine.layout import LATENCY_BUCKETS, RUN, SECOND
 
 message_at, vector_at, control_at = pointer_to(MESSAGE), pointer_to(VECTOR), pointer_to(CONTROL)
 errno_at = pointer_to(np.dtype([("value", "i4")]))
@@ -28,7 +29,7 @@ SEGMENT_CONTROL = 24
 def clock(w: Any) -> int:
     """ns, CLOCK_MONOTONIC."""
     clock_gettime(np.int32(1), w.words.ctypes.data + 96)
-    return np.int64(w.words[12] * SECOND + w.words[13])
+    return int64(w.words[12] * SECOND + w.words[13])
 
 
 @kernel
@@ -92,10 +93,10 @@ def refused(w: Any, k: int, error: int) -> None:
         w.gso = 0
     message = message_at(w.out_messages + k * MESSAGE_SIZE)
     vector = vector_at(w.out_vectors + k * VECTOR_SIZE)
-    base, total = np.int64(vector.base), np.int64(vector.size)
-    segment = np.int64(control_at(np.int64(message.control + message.control_size) - SEGMENT_CONTROL).value)
+    base, total = int64(vector.base), int64(vector.size)
+    segment = int64(control_at(int64(message.control + message.control_size) - SEGMENT_CONTROL).value)
     message.control_size -= np.uint64(SEGMENT_CONTROL)
-    at = np.int64(0)
+    at = int64(0)
     while at < total:
         vector.base = base + at
         vector.size = min(segment, total - at)
@@ -112,7 +113,7 @@ def note_latency(w: Any) -> None:
     for k in range(w.queued):
         if arrivals[k] == 0:
             continue
-        spent = max(now - arrivals[k], np.int64(0))
+        spent = max(now - arrivals[k], int64(0))
         w.latency[latency_bucket(spent)] += counts[k]
         w.latency_sum += spent * counts[k]
         if spent > w.latency_max:
@@ -128,7 +129,7 @@ def latency_bucket(spent: int) -> int:
         x >>= 1
         octave += 1
     half = spent > (1414 << octave)
-    return min(np.int64(2 * octave + half), np.int64(LATENCY_BUCKETS - 1))
+    return min(int64(2 * octave + half), int64(LATENCY_BUCKETS - 1))
 
 
 @kernel

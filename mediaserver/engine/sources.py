@@ -1,18 +1,16 @@
 """What a subscription's cursor reads: start on a feed, switch to another at a keyframe, survive a new epoch.
 
-Numbering goes on through every change (the same SSRC and index must never be sealed twice). Time stamps go on too: by the
-publisher's sender reports where both layers have one, else by the clock. A subscription that waits for a keyframe of its
-target keeps sending what it had.
+Numbering goes on through every change (the same SSRC and index must never be sealed twice). Time stamps go on too:
+by the publisher's sender reports where both layers have one, else by the clock. A subscription that waits for a
+keyframe of its target keeps sending what it had.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from packetio.log import KEYFRAMES, entry_address, entry_at, holds, log_at, newest_keyframe
-
 from mediaserver.engine.access import feed_of, subscription_of
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, SOURCE_STARTED, VIDEO, WAITING
@@ -20,6 +18,7 @@ from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_li
 from mediaserver.engine.numbering import start_at
 from mediaserver.engine.rewrite import MASK32, SQUEEZE, signed32
 from mediaserver.engine.ring import emit
+from packetio.log import KEYFRAMES, entry_address, entry_at, holds, log_at, newest_keyframe
 
 MAX_PICTURE_STEP = 1  # picture ids continue with the next number after a switch
 
@@ -39,7 +38,7 @@ def detach(w: Any, index: int) -> None:
 def clock_offset(w: Any, sub: Any, timestamp: int) -> int:
     """Time-stamp offset that lets the stream go on as much later as the clock says."""
     passed = (w.now - sub.last_sent) * sub.clock_rate // SECOND
-    return np.int64(sub.last_timestamp + max(passed, np.int64(1)) - timestamp)
+    return int64(sub.last_timestamp + max(passed, int64(1)) - timestamp)
 
 
 @kernel
@@ -57,7 +56,7 @@ def timestamp_offset_for(w: Any, sub: Any, feed: Any, timestamp: int) -> int:
                 offset = aligned
     if signed32(timestamp + offset - sub.last_timestamp) <= 0:
         offset = sub.last_timestamp + 1 - timestamp
-    return np.int64(offset)
+    return int64(offset)
 
 
 @kernel
@@ -70,8 +69,8 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
     sub.squeeze_from = -1
     entry = entry_at(entry_address(feed.log, position))
     if sub.last_picture >= 0 and entry.picture_id_bits:
-        sub.picture_offset = sub.last_picture + MAX_PICTURE_STEP - np.int64(entry.picture_id)
-        sub.tl0_offset = sub.last_tl0 + 1 - np.int64(entry.tl0)
+        sub.picture_offset = sub.last_picture + MAX_PICTURE_STEP - int64(entry.picture_id)
+        sub.tl0_offset = sub.last_tl0 + 1 - int64(entry.tl0)
     start_at(sub, position)
     sub.feed = feed_index
     sub.payload_type, sub.rtx_type = sub.next_type, sub.next_rtx_type
@@ -88,10 +87,10 @@ def start_waiting(w: Any, feed_index: int, p: Any) -> None:
     A lagged cursor that is switching stays: it switches when the keyframe is due (`paced.switch_when_due`).
     """
     feed = feed_of(w, feed_index)
-    index = np.int64(feed.first_waiting)
+    index = int64(feed.first_waiting)
     while index:
         sub = subscription_of(w, index)
-        following = np.int64(sub.wait_next)
+        following = int64(sub.wait_next)
         if sub.next_codec != log_at(feed.log).codec or sub.paused or (sub.lag > 0 and sub.mode == PACED):
             index = following
             continue
@@ -110,10 +109,10 @@ def begin_feed_epoch(w: Any, feed_index: int, p: Any) -> None:
     feed = feed_of(w, feed_index)
     feed.epoch = log_at(feed.log).epoch
     feed.highest = p.position - 1
-    index = np.int64(feed.first_live)
+    index = int64(feed.first_live)
     while index:
         sub = subscription_of(w, index)
-        following = np.int64(sub.live_next)
+        following = int64(sub.live_next)
         remove_live(w, index)
         sub.mode, sub.fresh = WAITING, 1
         if sub.target == 0:
@@ -134,7 +133,7 @@ def replay_from(w: Any, sub: Any, feed: Any) -> int:
     bytes_behind = log_at(feed.log).write_end - entry.at
     if entry.arrival < limit - w.keyframe_age or (sub.lag == 0 and bytes_behind > w.burst):
         return -1
-    return np.int64(position)
+    return int64(position)
 
 
 @kernel
@@ -164,7 +163,7 @@ def first_due(w: Any, sub: Any, feed: Any) -> int:
     For audio every packet is a keyframe, so this is the packet that is due next.
     """
     log = log_at(feed.log)
-    found = np.int64(-1)
+    found = int64(-1)
     if sub.kind == VIDEO:
         for k in range(1, min(log.keyframe_count, KEYFRAMES) + 1):
             position = log.keyframes[(log.keyframe_count - k) & (KEYFRAMES - 1)]
@@ -187,7 +186,7 @@ def first_due(w: Any, sub: Any, feed: Any) -> int:
 def start_paced(w: Any, index: int, feed_index: int, position: int) -> None:
     """Begin a paced cursor at a position that the log holds."""
     sub, feed = subscription_of(w, index), feed_of(w, feed_index)
-    timestamp = np.int64(entry_at(entry_address(feed.log, position)).timestamp)
+    timestamp = int64(entry_at(entry_address(feed.log, position)).timestamp)
     take_source(w, index, feed_index, position, timestamp)
     squeeze(w, sub, feed, position, timestamp)
     sub.mode = PACED
@@ -207,7 +206,7 @@ def squeeze(w: Any, sub: Any, feed: Any, position: int, timestamp: int) -> None:
             entry = entry_at(entry_address(feed.log, at))
             if entry.arrival > w.now - sub.lag:
                 break
-            edge = np.int64(entry.timestamp)
+            edge = int64(entry.timestamp)
         at += 1
     behind = signed32(edge - timestamp)
     if behind > sub.clock_rate // 10:

@@ -8,28 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mediacodecs.bits import be16, be32
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-
 from mediaserver.engine.layout import ADDRESS, UFRAG, address_at, ufrag_at
 
 ADDRESS_SIZE, UFRAG_SIZE = ADDRESS.itemsize, UFRAG.itemsize
 AF_INET = 2
-MIX = np.int64(0x9E3779B97F4A7C15 - (1 << 64))
+MIX = int64(0x9E3779B97F4A7C15 - (1 << 64))
 
 
 @kernel
 def word(b: Any, at: int) -> int:
     """Eight bytes as one signed word."""
-    return np.int64(be32(b, at) << 32 | be32(b, at + 4))
+    return int64(be32(b, at) << 32 | be32(b, at + 4))
 
 
 @kernel
 def address_key(name: Any, at: int, key: Any) -> None:
     """Fill key = (high, low, port) from a sockaddr in name[at:]."""
     key[2] = be16(name, at + 2)
-    if np.int64(name[at]) == AF_INET:
+    if int64(name[at]) == AF_INET:
         key[0] = 0
         key[1] = be32(name, at + 4)
     else:
@@ -41,7 +40,7 @@ def address_key(name: Any, at: int, key: Any) -> None:
 def address_slot(w: Any, high: int, low: int, port: int) -> int:
     """The slot where the search for an address begins."""
     x = (high ^ low * 31 ^ port << 40) * MIX
-    return np.int64((x >> 20) & (w.address_slots - 1))
+    return int64((x >> 20) & (w.address_slots - 1))
 
 
 @kernel
@@ -53,7 +52,7 @@ def find_address(w: Any, key: Any) -> int:
         if row.transport == 0:
             return 0
         if row.low == key[1] and row.port == key[2] and row.high == key[0]:
-            return np.int64(row.transport)
+            return int64(row.transport)
         slot = (slot + 1) & (w.address_slots - 1)
 
 
@@ -111,7 +110,7 @@ def find_ufrag(w: Any, hashed: int) -> int:
     while True:
         row = ufrag_at(w.ufrags + slot * UFRAG_SIZE)
         if row.transport == 0 or row.hash == hashed:
-            return np.int64(row.transport)
+            return int64(row.transport)
         slot = (slot + 1) & (w.ufrag_slots - 1)
 
 

@@ -1,6 +1,7 @@
 """Compile, or load from the cache, everything that a worker runs, before the node takes its first packet.
 
-The first compilation takes tens of seconds: callers show its progress. From then on the kernels load in well under a second.
+The first compilation takes tens of seconds: callers show its progress. From then on the kernels load in well under a
+second.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def warm(progress: Callable[[str, int, int], None]) -> None:
     total = int(marker.read_text()) if marker.exists() else GUESS
     done = 0
 
-    class Listener(event.Listener):  # type: ignore[misc]
+    class Listener(event.Listener):
         def on_start(self, happened: Any) -> None:
             """A kernel begins to compile: nothing to show yet."""
 

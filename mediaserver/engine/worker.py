@@ -13,15 +13,15 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from mediacodecs.twcc import TWCC_STATE
+from mediaserver.engine import layout as L
+from mediaserver.engine.loop import MAX_WORKERS, STOP, run
+from mediaserver.engine.ring import Ring, publish_py
 from packetio.batch import SLOT, ReceiveSlots, SendQueue, bind_udp
 from packetio.log import PacketLog, log_size
 from packetio.memory import Region, Table
 from packetio.srtp import make_sealer
-
-from mediaserver.engine import layout as L
-from mediaserver.engine.loop import MAX_WORKERS, STOP, run
-from mediaserver.engine.ring import Ring, publish_py
 
 if TYPE_CHECKING:
     from config.schema import Config

@@ -1,4 +1,6 @@
-"""Real peers for engine tests without HTTP and DTLS: UDP sockets, ICE checks and SRTP by pylibsrtp, keys agreed by hand."""
+"""Real peers for engine tests without HTTP and DTLS: UDP sockets, ICE checks and SRTP by pylibsrtp, keys agreed by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aioice import stun
+from pylibsrtp import Error, Policy, Session
+
 from config.schema import Config
 from mediaserver.engine.engine import Engine, Transport, Worker
 from packetio.srtp import GCM, PROFILES, SrtpContexts
-from pylibsrtp import Error, Policy, Session
 
 KEY = {"SRTP_AEAD_AES_128_GCM": 28, "SRTP_AES128_CM_SHA1_80": 30}
 

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from mediacodecs import frame as codecs
 from mediacodecs.extensions import AUDIO_LEVEL, MID, RID
 from mediaserver.engine import layout as L
 from mediaserver.engine.engine import Engine, EngineFull, Layer, Subscription
 from packetio.srtp import CM80, GCM
-
 from tests.unit.engine.peers import Peer, build, small_config, until
 
 VP8_TYPE, RTX_TYPE, OPUS_TYPE, H264_TYPE = 96, 97, 111, 102

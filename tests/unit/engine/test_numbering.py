@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from mediaserver.engine.layout import MAP_SIZE, PARAMETER_PACKET, SENT, SUBSCRIPTION
 from mediaserver.engine.numbering import insert, late_index, leave_out, next_index, position_of, start_at, word_of
 from packetio.memory import Table

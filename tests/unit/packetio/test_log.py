@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from packetio import log as packet_log
 from packetio.log import ENTRY, KEYFRAME, START, PacketLog, begin_epoch, log_size, newest_keyframe
 from packetio.memory import Region, Table

@@ -8,11 +8,12 @@ import struct
 
 import numpy as np
 import pytest
+from pylibsrtp import Policy, Session
+
 from mediacodecs.kernel import kernel
 from packetio import srtp
 from packetio.memory import Table, pointer_to
 from packetio.srtp import CM80, GCM, PROFILES, SrtpContexts
-from pylibsrtp import Policy, Session
 
 KEYS = np.dtype([("evp", "u8"), ("salt_low", "u8"), ("salt_high", "u4")], align=True)
 keys_at, sealer_at = pointer_to(KEYS), pointer_to(srtp.SEALER)
