@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pylibsrtp import Error
 
 from mediacodecs import frame as codecs
 from mediacodecs.extensions import AUDIO_LEVEL, MID, RID
@@ -356,3 +357,93 @@ async def test_unidentified_ssrcs_are_bounded(room: Room) -> None:
         publisher.send(build(b"x" * 50, pt=100, seq=1, ts=1, ssrc=ssrc))
     await until(lambda: int(worker.drop_ssrc) == 100)
     assert int(publisher.transport.record.ssrc_count) <= 24
+
+
+async def test_authenticated_nonsense_harms_nothing(room: Room) -> None:
+    """A peer with valid keys sends every kind of broken RTP and RTCP; others go on."""
+    publisher, (layer,) = await room.publisher()
+    good, (fine,) = await room.publisher()
+    viewer, subscription = await room.subscriber()
+    await started(good, fine)
+    subscription.set_source(fine, 120, 121)
+    await viewer.receive(1)
+    rng = random.Random(11)
+    for k in range(3000):
+        pt = rng.choice([VP8_TYPE, RTX_TYPE, OPUS_TYPE, H264_TYPE, 77])
+        ext = {1: b"1"} if rng.random() < 0.8 else {3: rng.randbytes(rng.randint(1, 16))}
+        packet = bytearray(
+            build(rng.randbytes(rng.randint(0, 60)), pt=pt, seq=100 + k // 2, ts=k, ssrc=rng.choice([7, 8, 9]), ext=ext)
+        )
+        if rng.random() < 0.3:
+            packet[0] ^= rng.choice([0x20, 0x10, 1])
+        try:
+            publisher.send(bytes(packet))
+            body = rng.randbytes(4 * rng.randint(0, 20))
+            head = bytes([0x80 | rng.randint(0, 31), rng.randint(200, 207)]) + (len(body) // 4 + 1).to_bytes(2, "big")
+            publisher.send_rtcp(head + rng.randbytes(4) + body)
+        except Error:
+            continue  # too broken for libsrtp to protect: nothing was sent
+    send_video(good, 101, 2)
+    assert len(await viewer.receive(2)) == 2
+    assert layer.codec in (0, codecs.VP8, codecs.OPUS, codecs.H264)
+
+
+async def test_h264_keyframe_without_parameter_sets_gets_the_cached_ones_before_it(room: Room) -> None:
+    publisher, (layer,) = await room.publisher()
+    viewer, subscription = await room.subscriber()
+    sps = bytes.fromhex("6742c01fd900b03ddff80100008000000300")
+    pps = bytes.fromhex("68cb83cb20")
+    idr, slice_ = b"\x65\x88" + bytes(200), b"\x41\x9a" + bytes(100)
+    stream = [(sps, 0, 0), (pps, 0, 0), (idr, 0, 1), (slice_, 1, 1), (idr, 2, 1), (slice_, 3, 1)]
+    for k, (payload, frame, marker) in enumerate(stream[:4]):
+        publisher.send(build(payload, pt=H264_TYPE, seq=k, ts=3000 * frame, ssrc=5, marker=marker, ext={1: b"1"}))
+    await until(lambda: int(layer.log.header.received_packets) == 4)
+    subscription.set_source(layer, 102)
+    first = await viewer.receive(4)
+    assert [p.payload[0] & 31 for p in first] == [7, 8, 5, 1]
+    for k, (payload, frame, marker) in enumerate(stream[4:], 4):
+        publisher.send(build(payload, pt=H264_TYPE, seq=k, ts=3000 * frame, ssrc=5, marker=marker, ext={1: b"1"}))
+    packets = await viewer.receive(7)
+    assert [p.payload[0] & 31 for p in packets[4:]] == [24, 5, 1]
+    assert sps in packets[4].payload and pps in packets[4].payload
+    assert [p.sequence - packets[0].sequence for p in packets] == list(range(7))
+    assert packets[4].timestamp == packets[5].timestamp
+
+
+async def test_temporal_layers_are_left_out_without_a_gap(room: Room) -> None:
+    publisher, (layer,) = await room.publisher()
+    viewer, subscription = await room.subscriber()
+
+    def send(k: int, tid: int, *, key: bool = False) -> None:
+        descriptor = bytes([0x90, 0xE0]) + (0x8000 | k).to_bytes(2, "big") + bytes([k & 255, tid << 6])
+        head = b"\x10\x00\x00\x9d\x01\x2a\x80\x02\xe0\x01" if key else b"\x11\x00\x00"
+        payload = descriptor + head + bytes([k]) * 50
+        publisher.send(build(payload, pt=VP8_TYPE, seq=k, ts=3000 * k, ssrc=5, marker=1, ext={1: b"1"}))
+
+    send(1, 0, key=True)
+    await until(lambda: layer.codec != 0)
+    subscription.set_layers(255, 0)
+    subscription.set_source(layer, 120, 121)
+    await viewer.receive(1)
+    for k in range(2, 10):
+        send(k, k % 2)
+    packets = await viewer.receive(5)
+    assert [p.payload[-1] for p in packets] == [1, 2, 4, 6, 8]
+    assert [p.sequence - packets[0].sequence for p in packets] == [0, 1, 2, 3, 4]
+
+
+async def test_paused_subscription_resumes_at_a_keyframe(room: Room) -> None:
+    publisher, (layer,) = await room.publisher()
+    viewer, subscription = await room.subscriber()
+    await started(publisher, layer)
+    subscription.set_source(layer, 120, 121)
+    await viewer.receive(1)
+    subscription.pause(True)
+    await until(lambda: int(subscription.record.paused) == 1)
+    send_video(publisher, 101, 2)
+    await until(lambda: int(layer.log.header.received_packets) == 2)
+    subscription.pause(False)
+    send_video(publisher, 102, 3)
+    packets = await viewer.receive(4)
+    assert [p.payload[-1] for p in packets] == [1, 1, 2, 3]
+    assert [p.sequence - packets[0].sequence for p in packets] == [0, 1, 2, 3]
