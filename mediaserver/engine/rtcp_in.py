@@ -1,0 +1,178 @@
+"""RTCP from a peer: authenticated, then each packet of the compound to whom it concerns.
+
+Reports give loss and round trip, NACKs are answered from the log, PLI and FIR become a joined keyframe request, a
+publisher's sender reports go into its logs. Feedback is believed only about SSRCs that this very peer receives.
+Transport-wide feedback, REMB, XR and APP are passed over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mediacodecs.frame import int64
+from mediacodecs.kernel import kernel
+from mediacodecs.rtcp import (
+    BYE,
+    FIR,
+    NACK,
+    PLI,
+    PSFB,
+    RR,
+    RTPFB,
+    SR,
+    next_rtcp,
+    read_bye,
+    read_fir,
+    read_nack,
+    read_report_block,
+    read_sender_info,
+)
+from mediaserver.engine.access import feed_of, layer_of, subscription_of, transport_of
+from mediaserver.engine.keyframes import want_keyframe
+from mediaserver.engine.layout import GOODBYE, LAYER_PAUSED, OPEN, PACED, SECOND
+from mediaserver.engine.reception import layer_of_ssrc, sender_report_in
+from mediaserver.engine.resend import resend
+from mediaserver.engine.ring import emit
+from mediaserver.engine.rtcp_out import LENGTH_AT, LISTS_AT, length_at
+from packetio.batch import SLOT
+from packetio.memory import array_of, bytes_at
+from packetio.native import srtp_unprotect_rtcp
+
+shorts_at = array_of(np.uint16)
+MAX_NACKED = 896  # sequence numbers taken from one NACK: what fits in the scratch memory, and near what a map holds
+
+
+@kernel
+def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
+    """Open and carry out one datagram of RTCP, in place in its receive slot."""
+    t = transport_of(w, transport_index)
+    if t.secured == 0:
+        w.drop_srtp += 1
+        return
+    words = w.words.ctypes.data + LENGTH_AT
+    length = length_at(words)
+    length.value = size
+    if srtp_unprotect_rtcp(t.inbound, address, words) != 0:
+        w.drop_srtp += 1
+        t.bad_srtp += 1
+        return
+    w.rtcp_in += 1
+    t.packets_in += 1
+    t.bytes_in += size
+    b = bytes_at(address, SLOT)
+    end = int64(length.value)
+    at = int64(0)
+    while at < end:
+        at = next_rtcp(b, at, end, w.rtcp)
+        if at < 0:
+            w.drop_garbage += 1
+            return
+        handle_packet(w, transport_index, t, b)
+
+
+@kernel
+def handle_packet(w: Any, transport_index: int, t: Any, b: Any) -> None:
+    """One packet of a compound, whose header is in w.rtcp."""
+    item = w.rtcp
+    kind, form = int64(item.packet_type), int64(item.count)
+    if kind == SR and read_sender_info(b, item, w.sender_info):
+        sender_report_in(w, t, int64(item.ssrc), w.sender_info)
+    if kind == SR or kind == RR:
+        for k in range(form):
+            if read_report_block(b, item, k, w.report):
+                note_report(w, transport_index, t, w.report)
+    elif kind == RTPFB and form == NACK:
+        answer_nack(w, transport_index, b)
+    elif kind == PSFB and form == PLI:
+        keyframe_for(w, subscription_named(w, transport_index, int64(item.media_ssrc)))
+    elif kind == PSFB and form == FIR:
+        k = int64(0)
+        ssrc = read_fir(b, item, k)
+        while ssrc >= 0:
+            keyframe_for(w, subscription_named(w, transport_index, ssrc))
+            k += 1
+            ssrc = read_fir(b, item, k)
+    elif kind == BYE:
+        handle_bye(w, transport_index, t, b)
+
+
+@kernel
+def subscription_named(w: Any, transport_index: int, ssrc: int) -> int:
+    """The subscription of this transport whose primary SSRC it is; 0: none. SSRC: generation << 17 | index << 1."""
+    index = int64((ssrc >> 1) & 0xFFFF)
+    if index >= w.subscription_used:
+        return 0
+    sub = subscription_of(w, index)
+    if index == 0 or sub.state != OPEN or sub.transport != transport_index or sub.ssrc != ssrc:
+        return 0
+    return index
+
+
+@kernel
+def note_report(w: Any, transport_index: int, t: Any, block: Any) -> None:
+    """Keep what a report block says of one of our streams, and the round trip (RFC 3550 section 6.4.1)."""
+    index = subscription_named(w, transport_index, int64(block.ssrc))
+    if index == 0:
+        return
+    sub = subscription_of(w, index)
+    sub.acknowledged = 1
+    sub.lost_fraction = int64(block.fraction)
+    sub.lost = int64(block.lost)
+    sub.jitter = int64(block.jitter)
+    if block.lsr and int64(block.lsr) == sub.sr_middle:
+        held = int64(block.dlsr) * SECOND >> 16
+        t.rtt = max(w.now - sub.sr_sent - held, int64(1))
+
+
+@kernel
+def answer_nack(w: Any, transport_index: int, b: Any) -> None:
+    """Send again what a NACK asks for."""
+    index = subscription_named(w, transport_index, int64(w.rtcp.media_ssrc))
+    if index == 0:
+        return
+    wanted = shorts_at(w.scratch + LISTS_AT, MAX_NACKED)
+    for k in range(read_nack(b, w.rtcp, wanted)):
+        resend(w, index, int64(wanted[k]))
+
+
+@kernel
+def keyframe_for(w: Any, index: int) -> None:
+    """A subscriber can't decode: ask for a keyframe of what it waits for or gets.
+
+    Not while a late joiner's replay, which begins with a keyframe, is still on its way.
+    """
+    if index == 0:
+        return
+    w.pli_in += 1
+    sub = subscription_of(w, index)
+    sub.plis += 1
+    feed = int64(sub.target if sub.target else sub.feed)
+    if feed and not (sub.mode == PACED and sub.lag == 0):
+        want_keyframe(w, feed_of(w, feed))
+
+
+@kernel
+def handle_bye(w: Any, transport_index: int, t: Any, b: Any) -> None:
+    """A stream ends. Tell control when it was the last one of a publisher.
+
+    libwebrtc sends a BYE for each layer that it turns off, so one of them alone does not mean that the peer leaves.
+    """
+    ended = 0
+    for k in range(int64(w.rtcp.count)):
+        index = layer_of_ssrc(w, t, read_bye(b, w.rtcp, k))
+        if index:
+            ended += 1
+            layer = layer_of(w, index)
+            if layer.active:
+                layer.active = 0
+                emit(w, LAYER_PAUSED, index, 0, 0, 0, 0)
+    index = int64(t.first_layer)
+    while index:
+        if layer_of(w, index).active:
+            return
+        index = int64(layer_of(w, index).next)
+    t.last_goodbye = w.now
+    if ended:
+        emit(w, GOODBYE, transport_index, 0, 0, 0, 0)
