@@ -1,0 +1,102 @@
+"""`weir bench`: the node's speed and memory, through the whole server, with real ICE, DTLS and SRTP peers.
+
+The server runs as a process of its own on one core, the clients on the next. Repetitions are interleaved: each goes
+through all stages with fresh servers, so that a slow minute of the machine spoils one value of each figure and not all
+values of one. docs/BENCHMARKS.md explains the method.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import shlex
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from loadtest import stages
+from loadtest.measure import machine
+from loadtest.peer import JoinError
+from loadtest.report import Book
+from loadtest.server import split_cores
+from loadtest.stages import QUICK, Plan
+
+STAGES: dict[str, Callable[[Book, Plan], Awaitable[None]]] = {
+    "floor": stages.floor,
+    "yardstick": stages.yardstick,
+    "cost": stages.cost,
+    "joins": stages.joins,
+    "latency": stages.latency,
+    "flood": stages.flood,
+}
+STAGE_TIMEOUT = 300.0  # seconds
+OPEN_FILES = 8192
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command(epilog="Example: weir bench -- --quick --stages cost,joins --json bench.json")
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="A short run: fewer sizes, one repetition.")] = False,
+    repetitions: Annotated[int, typer.Option(help="How often to go through all stages; 0: as the plan says.")] = 0,
+    only: Annotated[str, typer.Option("--stages", help=f"Comma-separated: {', '.join(STAGES)}.")] = "",
+    json: Annotated[Path | None, typer.Option(help="File to write all figures to.")] = None,
+) -> None:
+    """Measure CPU per forwarded packet, latency, joins, memory and a flood, and print them beside their limits."""
+    chosen = [name.strip() for name in only.split(",") if name.strip()] or list(STAGES)
+    unknown = [name for name in chosen if name not in STAGES]
+    if unknown:
+        raise typer.BadParameter(f"no stage {', '.join(unknown)}; there are {', '.join(STAGES)}")
+    plan = QUICK if quick else Plan()
+    if repetitions:
+        plan = replace(plan, repetitions=repetitions)
+    book, console = Book(machine(), shlex.join(["weir", "bench", *sys.argv[2:]])), Console()
+    prepare()
+    failed = asyncio.run(run(book, plan, chosen, console))
+    book.print(console)
+    if json:
+        book.write(json)
+        console.print(f"Written to {json}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def prepare() -> None:
+    """Pin this process and allow it enough sockets."""
+    server, clients = split_cores()
+    os.sched_setaffinity(0, clients)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(OPEN_FILES, hard)), hard))
+
+
+async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bool:
+    """All repetitions of all stages; a stage that fails is told and does not end the run. True if any failed."""
+    task, failed = asyncio.current_task(), False
+    if task:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for repetition in range(plan.repetitions):
+        for name in chosen:
+            with console.status(f"repetition {repetition + 1} of {plan.repetitions}: {name}"):
+                try:
+                    await asyncio.wait_for(STAGES[name](book, plan), STAGE_TIMEOUT)
+                except (JoinError, RuntimeError, OSError, TimeoutError) as error:
+                    failed = True
+                    text = str(error) or type(error).__name__
+                    book.remark(f"stage {name} failed: {text[:2000]}")
+    return failed
+
+
+def main(args: list[str]) -> int:
+    """Run with command-line arguments; returns the exit code."""
+    result = app(args=args, standalone_mode=False, prog_name="weir bench")
+    return int(result or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

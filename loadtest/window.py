@@ -1,0 +1,115 @@
+"""A measured window: an exact number of frames from every publisher, what arrived, and what it cost the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from loadtest.client import Clients, Publisher
+from loadtest.measure import socket_drops
+from loadtest.publisher import FRAME_NS
+from loadtest.server import Server
+
+SETTLE = 0.3  # seconds for the last packets to arrive
+LATENCY = "forward_latency"  # what the node's histogram has in its name
+
+
+@dataclass
+class Window:
+    """What one window showed. cpu in seconds; late and latency in ns and as a sink's histogram, per row."""
+
+    cpu: float
+    received: int
+    expected: int
+    our_drops: int
+    node_drops: int
+    late: int
+    latency: Any
+    node_latency: dict[float, float]
+    wrong: int
+
+    @property
+    def microseconds(self) -> float:
+        """CPU per packet that arrived."""
+        return self.cpu / self.received * 1e6 if self.received else float("nan")
+
+    @property
+    def lost(self) -> int:
+        """Packets that were sent and did not arrive, by any cause."""
+        return self.expected - self.received
+
+
+def latency_buckets(metrics: str) -> dict[float, float]:
+    """Cumulative counts by upper bound (seconds) of the node's forward latency, over its workers."""
+    found: dict[float, float] = {}
+    for family in text_string_to_metric_families(metrics):
+        for sample in family.samples if LATENCY in family.name else ():
+            if sample.name.endswith("_bucket"):
+                bound = float(sample.labels["le"])
+                found[bound] = found.get(bound, 0.0) + sample.value
+    return found
+
+
+def histogram_quantile(buckets: dict[float, float], q: float) -> float:
+    """Microseconds, linear inside the bucket as Prometheus does it; nan when nothing was counted."""
+    bounds = sorted(buckets)
+    if not bounds or buckets[bounds[-1]] <= 0:
+        return float("nan")
+    rank, lower, below = q * buckets[bounds[-1]], 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= rank:
+            share = (rank - below) / max(buckets[bound] - below, 1e-9)
+            return (lower if bound == float("inf") else lower + (bound - lower) * share) * 1e6
+        lower, below = bound, buckets[bound]
+    return lower * 1e6
+
+
+def node_metrics(server: Server) -> dict[float, float]:
+    """The node's latency buckets now; empty for a server without metrics."""
+    try:
+        return latency_buckets(server.get("/metrics"))
+    except (OSError, ValueError):
+        return {}
+
+
+async def run_window(
+    clients: Clients, server: Server, rooms: Sequence[tuple[Publisher, int]], *, burst: bool, frames: int
+) -> Window:
+    """Let each publisher of (publisher, its subscribers) send `frames` frames, their clocks spread over a frame."""
+    sink, rows = clients.sink, clients.publishers.rows
+    ports, before = sink.ports(), {publisher.row: publisher.sent for publisher, _ in rooms}
+    drops = socket_drops(ports), socket_drops([server.udp_port])
+    received, wrong = sink.total("packets"), sink.total("wrong") + sink.total("refused")
+    buckets = await asyncio.to_thread(node_metrics, server)
+    latency = sink.rows["latency"].copy()
+    cpu = server.cpu()
+    for k, (publisher, _) in enumerate(rooms):
+        publisher.begin(burst=burst, frames=frames, phase=k * FRAME_NS // len(rooms))
+    while any(rows[publisher.row].running for publisher, _ in rooms):
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(SETTLE)
+    spent = server.cpu() - cpu
+    after = await asyncio.to_thread(node_metrics, server)
+    return Window(
+        cpu=spent,
+        received=sink.total("packets") - received,
+        expected=sum((publisher.sent - before[publisher.row]) * count for publisher, count in rooms),
+        our_drops=socket_drops(ports) - drops[0],
+        node_drops=socket_drops([server.udp_port]) - drops[1],
+        late=max(int(rows[publisher.row].late) for publisher, _ in rooms),
+        latency=sink.rows["latency"] - latency,
+        node_latency={bound: count - buckets.get(bound, 0.0) for bound, count in after.items()},
+        wrong=sink.total("wrong") + sink.total("refused") - wrong,
+    )
+
+
+def spread_over_rows(latency: Any, q: float) -> Any:
+    """The quantile `q` of each row of a sink's latency histograms that has any, in µs, ascending."""
+    from loadtest.sink import quantile
+
+    return np.sort([quantile(row, q) for row in latency if row.any()])
