@@ -1,4 +1,4 @@
-"""The one way to compile: every kernel of Weir goes through `kernel`, so that all share the options that make them cheap.
+"""The one way to compile: every kernel of Weir goes through `kernel`, so all share the options that make them cheap.
 
 Numba's disk cache does not notice an edit to a callee in another file and would run stale code, so the cache folder is
 named by a hash of all kernel sources. That has to be settled before numba is imported: import this module first.
@@ -32,7 +32,7 @@ def source_hash() -> str:
 
 
 def cache_root() -> Path:
-    """The folder under which compiled kernels are kept: WEIR_CACHE_DIR, else beside the install, else the user's cache."""
+    """Where compiled kernels are kept: WEIR_CACHE_DIR, else beside the install, else the user's cache."""
     chosen = os.environ.get("WEIR_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -56,8 +56,14 @@ if "numba" not in sys.modules:
 
 import numba  # noqa: E402  (the cache folder must be known first)
 
-JIT = not numba.config.DISABLE_JIT
-OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+JIT = not getattr(numba.config, "DISABLE_JIT")  # noqa: B009  (numba sets its options at run time)
+OPTIONS: dict[str, Any] = {
+    "nogil": True,
+    "cache": True,
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+    "_nrt": False,
+}
 
 
 def kernel(fn: F) -> F:
