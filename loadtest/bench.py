@@ -38,12 +38,14 @@ STAGES: dict[str, Callable[[Book, Plan], Awaitable[None]]] = {
 }
 STAGE_TIMEOUT = 300.0  # seconds
 OPEN_FILES = 8192
+WIDTH = 120  # columns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command(epilog="Example: weir bench -- --quick --stages cost,joins --json bench.json")
 def bench(
+    context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="A short run: fewer sizes, one repetition.")] = False,
     repetitions: Annotated[int, typer.Option(help="How often to go through all stages; 0: as the plan says.")] = 0,
     only: Annotated[str, typer.Option("--stages", help=f"Comma-separated: {', '.join(STAGES)}.")] = "",
@@ -57,7 +59,7 @@ def bench(
     plan = QUICK if quick else Plan()
     if repetitions:
         plan = replace(plan, repetitions=repetitions)
-    book, console = Book(machine(), shlex.join(["weir", "bench", *sys.argv[2:]])), Console()
+    book, console = Book(machine(), shlex.join(["weir", "bench", "--", *(context.obj or [])])), console_of_width()
     prepare()
     failed = asyncio.run(run(book, plan, chosen, console))
     book.print(console)
@@ -65,6 +67,12 @@ def bench(
         book.write(json)
         console.print(f"Written to {json}")
     raise typer.Exit(1 if failed else 0)
+
+
+def console_of_width() -> Console:
+    """The terminal as it is; a file or a pipe gets lines long enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def prepare() -> None:
@@ -94,7 +102,7 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
 
 def main(args: list[str]) -> int:
     """Run with command-line arguments; returns the exit code."""
-    result = app(args=args, standalone_mode=False, prog_name="weir bench")
+    result = app(args=args, standalone_mode=False, prog_name="weir bench", obj=args)
     return int(result or 0)
 
 

@@ -289,9 +289,10 @@ class Publishers:
         return self.count - 1
 
     def begin(self, index: int, now: int, *, burst: bool, frames: int = ENDLESS, phase: int = 0) -> None:
-        """Send from `now + phase` ns on: `frames` frames and twice as many audio packets, or without end."""
+        """Send from `now + phase` ns on: `frames` frames and audio for as long, or without end."""
         row = self.rows[index]
-        row.burst, row.frames_left, row.audio_left = int(burst), frames, frames if frames == ENDLESS else 2 * frames
+        row.burst, row.frames_left = int(burst), frames
+        row.audio_left = frames if frames == ENDLESS else frames * int(row.frame_ns) // AUDIO_NS
         row.next_video, row.next_audio = now + phase, now + phase + AUDIO_NS // 3
         row.late = 0
         row.running = 1

@@ -141,7 +141,7 @@ async def joins(book: Book, plan: Plan) -> None:
         note_start(book, server)
         async with Clients(server.base, subscribers=4 * plan.joins + plan.frame_joins, publishers=1) as clients:
             publisher = await clients.publish("room", "p")
-            publisher.begin(burst=True)
+            publisher.begin(burst=False)
             warm = asyncio.create_task(keep_warm(publisher))
             await asyncio.sleep(1)
             await first_frames(book, plan, clients)
@@ -191,7 +191,8 @@ async def join_rate(book: Book, clients: Clients, server: Server, count: int, pa
 
     joined = await asyncio.gather(*(one(k) for k in range(count)))
     seconds = time.monotonic() - begun
-    book.note(JOINS, f"joins a second, {parallel} at a time", "1/s", count / seconds, limit=150, least=True)
+    limit = 150 if parallel > 1 else None
+    book.note(JOINS, f"joins a second, {parallel} at a time", "1/s", count / seconds, limit=limit, least=True)
     book.note(JOINS, f"server CPU a join, {parallel} at a time", "ms", (server.cpu() - cpu) / count * 1000)
     await clients.leave(joined)
 
