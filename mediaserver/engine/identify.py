@@ -116,8 +116,6 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> i
         layer_index = by_declaration(w, t, ssrc, repair)
     if layer_index == 0 and codec:
         layer_index = by_payload_type(w, t, codec)
-    if t.ssrc_count >= t.ssrc_limit:
-        return -1
     reference = int64(-1)
     if layer_index and codec:
         reference = layer_index << 1 | int64(repair)
@@ -126,7 +124,26 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> i
             layer.rtx_ssrc = ssrc
     else:
         emit(w, SSRC_REFUSED, ti, ssrc, payload_type, 0, 0)
-    t.ssrcs[t.ssrc_count] = ssrc
-    t.ssrc_layers[t.ssrc_count] = reference
-    t.ssrc_count += 1
+    slot = free_slot(w, t)
+    t.ssrc_total += 1
+    if slot < 0:
+        return -1
+    t.ssrcs[slot] = ssrc
+    t.ssrc_layers[slot] = reference
     return reference
+
+
+@kernel
+def free_slot(w: Any, t: Any) -> int:
+    """A place for one more SSRC: a new one, or that of an SSRC that was refused or replaced; -1: none."""
+    if t.ssrc_count < t.ssrc_limit:
+        t.ssrc_count += 1
+        return int64(t.ssrc_count - 1)
+    for k in range(t.ssrc_count):
+        reference = int64(t.ssrc_layers[k])
+        if reference < 0:
+            return k
+        layer = layer_of(w, reference >> 1)
+        if int64(t.ssrcs[k]) != (layer.rtx_ssrc if reference & 1 else layer.ssrc):
+            return k
+    return -1

@@ -72,7 +72,8 @@ RING = np.dtype(
     align=True,
 )  # head: written by the producer; tail: by the consumer; the slots follow
 
-MAX_SSRCS = 32  # SSRCs that one transport may use towards us, at most
+MAX_SSRCS = 32  # SSRCs that one transport may use towards us at once, at most
+SSRC_LIVES = 8  # times that many in all: an encoder that restarts takes a new SSRC
 MAX_MISSING = 128  # positions of a layer that are being asked for
 NO_TYPE = 255  # payload type: none
 AUDIO, VIDEO = 1, 2
@@ -113,7 +114,8 @@ TRANSPORT = np.dtype(
         ("repairs", "u1", (128,)),  # incoming RTX payload type -> its primary payload type; NO_TYPE: not RTX
         ("ssrcs", "u4", (MAX_SSRCS,)),  # SSRCs learnt from the peer
         ("ssrc_layers", "i4", (MAX_SSRCS,)),  # layer << 1 | is RTX; -1: refused
-        ("ssrc_count", "i8"),
+        ("ssrc_count", "i8"),  # slots in use
+        ("ssrc_total", "i8"),  # SSRCs ever learnt: libsrtp keeps a stream for each
         ("ssrc_limit", "i8"),
         ("first_layer", "i4"),
         ("first_subscription", "i4"),

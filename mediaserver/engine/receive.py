@@ -21,7 +21,7 @@ from mediaserver.engine.access import layer_of, transport_of
 from mediaserver.engine.ice import handle_stun
 from mediaserver.engine.identify import identify, known_ssrc
 from mediaserver.engine.intake import accept
-from mediaserver.engine.layout import DTLS, NO_TYPE, SECOND, twcc_at
+from mediaserver.engine.layout import DTLS, NO_TYPE, SECOND, SSRC_LIVES, twcc_at
 from mediaserver.engine.ring import emit
 from mediaserver.engine.rtcp_in import handle_rtcp
 from mediaserver.engine.send import clock
@@ -117,7 +117,7 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     b = bytes_at(address, SLOT)
     ssrc = be32(b, 8)
     reference = known_ssrc(t, ssrc)
-    if t.secured == 0 or reference == -1 or (reference == -2 and t.ssrc_count >= t.ssrc_limit):
+    if t.secured == 0 or reference == -1 or (reference == -2 and t.ssrc_total >= SSRC_LIVES * t.ssrc_limit):
         w.drop_ssrc += 1
         return
     length = length_at(w.words.ctypes.data)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mediacodecs.kernel import kernel
-from mediaserver.engine.layout import COMMAND, EVENT, EVENT_PAYLOAD, RING, event_at, ring_at
+from mediaserver.engine.layout import COMMAND, DTLS, EVENT, EVENT_PAYLOAD, RING, event_at, ring_at
 from packetio.log import load_acquire_py
 from packetio.memory import Table, copy_bytes, load_acquire, store_release
 from packetio.native import write_fd
@@ -27,7 +27,8 @@ assert RING.fields is not None and RING.fields["tail"][1] == TAIL and RING.field
 def emit(w: Any, op: int, index: int, a: int, b: int, payload: int, size: int) -> None:
     """Send one event to control; `payload` is an address, `size` its bytes (at most EVENT_PAYLOAD)."""
     ring = ring_at(w.events)
-    if ring.head - load_acquire(w.events + TAIL) >= w.event_slots or size > EVENT_PAYLOAD:
+    slots = w.event_slots - (w.event_slots >> 2 if op == DTLS else 0)  # handshakes repeat themselves, the rest does not
+    if ring.head - load_acquire(w.events + TAIL) >= slots or size > EVENT_PAYLOAD:
         w.drop_event += 1
         ring.lost += 1
         return

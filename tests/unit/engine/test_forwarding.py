@@ -350,13 +350,26 @@ async def test_full_tables_refuse_and_leave_all_as_it_was(room: Room) -> None:
     publisher.transport.add_layer(kind=L.VIDEO, mid="again", rid=None, ssrc=None, rtx_ssrc=None, clock_rate=90000)
 
 
+async def test_encoder_that_restarts_again_and_again_is_followed(room: Room) -> None:
+    publisher, (layer,) = await room.publisher()
+    viewer, subscription = await room.subscriber()
+    await started(publisher, layer)
+    subscription.set_source(layer, 120, 121)
+    await viewer.receive(1)
+    for life in range(1, 60):
+        send_video(publisher, 1000 * life, life, ssrc=5000 + life, key=True)
+        await viewer.receive(1 + life)
+    assert [p.sequence - viewer.received[0].sequence for p in viewer.received] == list(range(60))
+
+
 async def test_unidentified_ssrcs_are_bounded(room: Room) -> None:
     publisher, _ = await room.publisher()
     worker = room.engine.workers[0].counters
-    for ssrc in range(100, 200):
+    for ssrc in range(100, 500):
         publisher.send(build(b"x" * 50, pt=100, seq=1, ts=1, ssrc=ssrc))
-    await until(lambda: int(worker.drop_ssrc) == 100)
+    await until(lambda: int(worker.drop_ssrc) == 400)
     assert int(publisher.transport.record.ssrc_count) <= 24
+    assert int(publisher.transport.record.ssrc_total) == 8 * 24
 
 
 async def test_authenticated_nonsense_harms_nothing(room: Room) -> None:
