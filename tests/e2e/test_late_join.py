@@ -1,0 +1,78 @@
+"""What a viewer who comes late gets: the newest keyframe of the log when it is fresh, else one request; or a lag."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.browser import CLOCK_AGE, CLOCK_CAMERA, Tab, Tabs, got, sent
+from tests.e2e.node import Node
+from tests.e2e.waiting import eventually
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+STALE = 75  # frames at 30/s: 2.5 s, and a keyframe is fresh for 2 s
+
+
+async def start_watching(tab: Tab) -> None:
+    """Press the button of a page that is already open, so that a join takes no page load."""
+    await tab.page.fill("#watch [name=name]", "alice")
+    await tab.page.click("#watch > button")
+
+
+async def requests(publisher: Tab) -> int:
+    """Keyframe requests that the publishing browser has seen."""
+    stats = await publisher.publisher()
+    return sent(stats, "pliCount") + sent(stats, "firCount")
+
+
+async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(node: Node, tabs: Tabs, room: str) -> None:
+    publisher = await tabs.publish(node, room, resolution=180)
+    first, second = await tabs.open(node, room=room), await tabs.open(node, room=room)
+    before = await requests(publisher)
+    await start_watching(first)
+    await eventually(lambda: requests(publisher), lambda n: n > before, "a request for the first viewer", every=0.02)
+    before = await requests(publisher)
+    await start_watching(second)
+    stats = await second.frames(10)
+    assert await requests(publisher) == before and got(stats, "pliCount") == 0
+    assert got(stats, "keyFramesDecoded") >= 1
+
+
+async def test_stale_keyframe_costs_exactly_one_request(node: Node, tabs: Tabs, room: str) -> None:
+    publisher = await tabs.publish(node, room, resolution=180)
+    first = await tabs.watch(node, room)
+    await first.frames(STALE)
+    before = await requests(publisher)
+    keyframes = sent(await publisher.publisher(), "keyFramesEncoded")
+    second = await tabs.watch(node, room)
+    await second.frames(20)
+    assert await requests(publisher) == before + 1
+    assert sent(await publisher.publisher(), "keyFramesEncoded") == keyframes + 1
+
+
+async def test_requests_of_viewers_who_come_at_once_are_joined(node: Node, tabs: Tabs, room: str) -> None:
+    publisher = await tabs.publish(node, room, resolution=180)
+    waiting = [await tabs.open(node, room=room) for _ in range(3)]
+    first = await tabs.watch(node, room)
+    await first.frames(STALE)
+    before = await requests(publisher)
+    for tab in waiting:
+        await start_watching(tab)
+    for tab in waiting:
+        await tab.frames(5)
+    assert await requests(publisher) == before + 1
+
+
+async def test_viewer_with_a_lag_sees_each_picture_that_much_later(node: Node, tabs: Tabs, room: str) -> None:
+    await tabs.publish(node, room, script=CLOCK_CAMERA, sound=0)
+    ages = {}
+    for lag in (0, 1000):
+        viewer = await tabs.watch(node, room, lag=lag or None)
+        await viewer.frames(40)
+
+        async def read(viewer: Tab = viewer) -> list[int]:
+            return sorted([await viewer.page.evaluate(CLOCK_AGE) for _ in range(9)])
+
+        middle = await eventually(read, lambda ages: ages[0] is not None and ages[-1] - ages[0] < 250, "steady ages")
+        ages[lag] = middle[4]
+    assert ages[0] < 400, ages
+    assert 850 < ages[1000] - ages[0] < 1250, ages

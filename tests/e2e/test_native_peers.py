@@ -1,0 +1,53 @@
+"""Clients made by hand, for what browsers do not do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from loadtest.offers import offer as load_offer
+from loadtest.peer import Peer
+from tests.e2e.browser import Tabs, codec, got
+from tests.e2e.native_peer import HelloInTwo, contexts, join, offer, send_h264
+from tests.e2e.node import Node
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+
+
+@contextlib.asynccontextmanager
+async def closing(peer: Peer) -> AsyncIterator[Peer]:
+    """Close the peer and its socket at the end."""
+    try:
+        yield peer
+    finally:
+        peer.detach()
+        peer.close()
+        peer.socket.close()
+
+
+async def test_client_hello_in_two_datagrams_is_answered(node: Node, room: str) -> None:
+    async with closing(HelloInTwo(contexts())) as peer:
+        location = await join(node, f"/whep/{room}/alice", peer, load_offer(peer.local, None))
+        assert peer.splits and peer.contexts is not None
+        async with node.http.delete(location) as response:
+            assert response.status == 200
+
+
+async def test_h264_with_parameter_sets_only_at_its_start_can_be_joined_late(node: Node, tabs: Tabs, room: str) -> None:
+    async with closing(Peer(contexts())) as peer:
+        location = await join(node, f"/whip/{room}/alice", peer, offer(peer.local))
+        sending = asyncio.create_task(send_h264(peer))
+        try:
+            first = await tabs.watch(node, room)
+            await first.frames(60)  # the second IDR picture is past: it came bare
+            late = await tabs.watch(node, room)
+            stats = await late.frames(30)
+            assert codec(stats) == "video/H264" and got(stats, "frameWidth") == 320
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        async with node.http.delete(location) as response:
+            assert response.status == 200
