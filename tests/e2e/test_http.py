@@ -72,7 +72,16 @@ async def test_answer_names_session_entity_tag_and_links(session: tuple[str, str
     assert "a=ice-lite" in answer and "a=candidate:" in answer
 
 
-@pytest.mark.parametrize("body", ["", "nonsense", "v=0\r\n", "v=0\r\nm=video\r\n", "\x00\xff" * 50])
+MALFORMED = {
+    "nothing": "",
+    "words": "nonsense",
+    "no-media": "v=0\r\n",
+    "half": "v=0\r\nm=video\r\n",
+    "bytes": "\x00\xff" * 50,
+}
+
+
+@pytest.mark.parametrize("body", list(MALFORMED.values()), ids=list(MALFORMED))
 @pytest.mark.parametrize("way", ["whip", "whep"])
 async def test_malformed_description_is_400(node: Node, room: str, way: str, body: str) -> None:
     async with node.http.post(f"/{way}/{room}/alice", data=body.encode(), headers=SDP) as response:
@@ -205,66 +214,67 @@ async def test_probes_and_metrics_answer(node: Node) -> None:
     assert all(name.startswith(("weir_", "process_", "python_")) for name in names), names
 
 
-class TestTokens:
-    """On a node that asks for tokens."""
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def strict(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    """A node that asks for tokens."""
+    auth = {"required": True, "loopback_without_token": False}
+    ices = [{"urls": ["turn:turn.example.org:3478"], "username": "someone", "credential": "once"}]
+    async with Node(tmp_path_factory.mktemp("strict"), auth=auth, ice_servers=ices) as running:
+        yield running
 
-    @pytest_asyncio.fixture(scope="class", loop_scope="session")
-    async def strict(self, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
-        auth = {"required": True, "loopback_without_token": False}
-        ices = [{"urls": ["turn:turn.example.org:3478"], "username": "someone", "credential": "once"}]
-        async with Node(tmp_path_factory.mktemp("strict"), auth=auth, ice_servers=ices) as running:
-            yield running
 
-    async def join(self, node: Node, way: str, room: str, bearer: str | None) -> aiohttp.ClientResponse:
-        headers = SDP | ({"Authorization": f"Bearer {bearer}"} if bearer is not None else {})
-        sdp = await offer("sendonly" if way == "whip" else "recvonly")
-        return await node.http.post(f"/{way}/{room}/alice", data=sdp, headers=headers)
+async def join(node: Node, way: str, room: str, bearer: str | None) -> aiohttp.ClientResponse:
+    headers = SDP | ({"Authorization": f"Bearer {bearer}"} if bearer is not None else {})
+    sdp = await offer("sendonly" if way == "whip" else "recvonly")
+    return await node.http.post(f"/{way}/{room}/alice", data=sdp, headers=headers)
 
-    @pytest.mark.parametrize("way", ["whip", "whep"])
-    async def test_missing_token_is_401_with_a_challenge(self, strict: Node, room: str, way: str) -> None:
-        async with await self.join(strict, way, room, None) as response:
-            await problem(response, 401)
-            assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
-    @pytest.mark.parametrize(
-        "wrong", [{"secret": "another-secret-that-nobody-configured"}, {"exp": 1_000_000}], ids=["forged", "expired"]
-    )
-    async def test_forged_or_expired_token_is_401(self, strict: Node, room: str, wrong: dict[str, Any]) -> None:
-        async with await self.join(strict, "whip", room, token(room, **wrong)) as response:
-            await problem(response, 401)
+@pytest.mark.parametrize("way", ["whip", "whep"])
+async def test_missing_token_is_401_with_a_challenge(strict: Node, room: str, way: str) -> None:
+    async with await join(strict, way, room, None) as response:
+        await problem(response, 401)
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
 
-    async def test_nonsense_token_is_401(self, strict: Node, room: str) -> None:
-        async with await self.join(strict, "whip", room, "a.b.c") as response:
-            await problem(response, 401)
 
-    @pytest.mark.parametrize(
-        ("way", "grants"),
-        [
-            ("whip", {"room": "another"}),
-            ("whip", {"canPublish": False}),
-            ("whep", {"canSubscribe": False}),
-            ("whep", {"roomJoin": False}),
-        ],
-    )
-    async def test_token_without_the_grant_is_403(
-        self, strict: Node, room: str, way: str, grants: dict[str, Any]
-    ) -> None:
-        async with await self.join(strict, way, room, token(room, **grants)) as response:
-            await problem(response, 403)
+@pytest.mark.parametrize(
+    "wrong", [{"secret": "another-secret-that-nobody-configured"}, {"exp": 1_000_000}], ids=["forged", "expired"]
+)
+async def test_forged_or_expired_token_is_401(strict: Node, room: str, wrong: dict[str, Any]) -> None:
+    async with await join(strict, "whip", room, token(room, **wrong)) as response:
+        await problem(response, 401)
 
-    async def test_good_token_joins_and_is_told_of_ice_servers(self, strict: Node, room: str) -> None:
-        bearer = token(room)
-        async with await self.join(strict, "whep", room, bearer) as response:
-            assert response.status == 201, await response.text()
-            assert (
-                'rel="ice-server"' in response.headers["Link"] and "turn:turn.example.org" in response.headers["Link"]
-            )
-            location = response.headers["Location"]
-        async with strict.http.delete(location) as response:
-            assert response.status in (401, 200)
-        async with strict.http.delete(location, headers={"Authorization": f"Bearer {bearer}"}) as response:
-            assert response.status in (200, 404)
 
-    async def test_rooms_are_not_listed_without_a_token(self, strict: Node) -> None:
-        async with strict.http.get("/api/rooms") as response:
-            await problem(response, 401)
+async def test_nonsense_token_is_401(strict: Node, room: str) -> None:
+    async with await join(strict, "whip", room, "a.b.c") as response:
+        await problem(response, 401)
+
+
+@pytest.mark.parametrize(
+    ("way", "grants"),
+    [
+        ("whip", {"room": "another"}),
+        ("whip", {"canPublish": False}),
+        ("whep", {"canSubscribe": False}),
+        ("whep", {"roomJoin": False}),
+    ],
+)
+async def test_token_without_the_grant_is_403(strict: Node, room: str, way: str, grants: dict[str, Any]) -> None:
+    async with await join(strict, way, room, token(room, **grants)) as response:
+        await problem(response, 403)
+
+
+async def test_good_token_joins_and_is_told_of_ice_servers(strict: Node, room: str) -> None:
+    bearer = token(room)
+    async with await join(strict, "whep", room, bearer) as response:
+        assert response.status == 201, await response.text()
+        assert 'rel="ice-server"' in response.headers["Link"] and "turn:turn.example.org" in response.headers["Link"]
+        location = response.headers["Location"]
+    async with strict.http.delete(location) as response:
+        assert response.status in (401, 200)
+    async with strict.http.delete(location, headers={"Authorization": f"Bearer {bearer}"}) as response:
+        assert response.status in (200, 404)
+
+
+async def test_rooms_are_not_listed_without_a_token(strict: Node) -> None:
+    async with strict.http.get("/api/rooms") as response:
+        await problem(response, 401)

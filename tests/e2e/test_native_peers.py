@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import pytest
 
@@ -17,8 +18,11 @@ from tests.e2e.node import Node
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 
 
+P = TypeVar("P", bound=Peer)
+
+
 @contextlib.asynccontextmanager
-async def closing(peer: Peer) -> AsyncIterator[Peer]:
+async def closing(peer: P) -> AsyncIterator[P]:
     """Close the peer and its socket at the end."""
     try:
         yield peer
