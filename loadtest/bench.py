@@ -36,6 +36,7 @@ STAGES: dict[str, Callable[[Book, Plan], Awaitable[None]]] = {
     "latency": stages.latency,
     "flood": stages.flood,
 }
+NODE_STAGES = {"cost", "joins", "latency", "flood"}
 STAGE_TIMEOUT = 300.0  # seconds
 OPEN_FILES = 8192
 WIDTH = 120  # columns
@@ -88,6 +89,9 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
     task, failed = asyncio.current_task(), False
     if task:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    if set(chosen) & NODE_STAGES:
+        with console.status("first start, which fills the kernel cache"):
+            await stages.first_start(book)
     for repetition in range(plan.repetitions):
         for name in chosen:
             with console.status(f"repetition {repetition + 1} of {plan.repetitions}: {name}"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-SECTIONS = 4  # significant digits
+DIGITS = 4  # significant digits
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Book:
         self.machine, self.command = machine, command
         self.figures: dict[tuple[str, str], Figure] = {}
         self.remarks: list[str] = []
+        self.compared = self.wrong = 0  # packets opened by libsrtp and compared with what was sent
 
     def note(
         self, group: str, case: str, unit: str, value: float, *, limit: float | None = None, least: bool = False
@@ -66,6 +67,7 @@ class Book:
         console.print(", ".join(f"{name} {value}" for name, value in self.machine.items()), style="dim")
         for group in dict.fromkeys(group for group, _ in self.figures):
             console.print(self._table(group))
+        console.print(f"Packets opened and compared with what was sent: {self.compared:,}, wrong: {self.wrong:,}.")
         for remark in self.remarks:
             console.print(f"[yellow]Note:[/] {remark}")
 
@@ -88,7 +90,14 @@ class Book:
     def write(self, file: Path) -> None:
         """Everything as JSON."""
         figures = [asdict(figure) | {"median": figure.median} for figure in self.figures.values()]
-        body = {"machine": self.machine, "command": self.command, "figures": figures, "remarks": self.remarks}
+        body = {
+            "machine": self.machine,
+            "command": self.command,
+            "figures": figures,
+            "compared": self.compared,
+            "wrong": self.wrong,
+            "remarks": self.remarks,
+        }
         file.write_text(json.dumps(body, indent=2) + "\n")
 
 
@@ -98,4 +107,4 @@ def shown(value: float) -> str:
         return "-"
     if value == int(value) and abs(value) < 1e9:
         return f"{int(value):,}"
-    return f"{value:,.{max(0, SECTIONS - 1 - len(str(int(abs(value)))))}f}"
+    return f"{value:,.{max(0, DIGITS - 1 - len(str(int(abs(value)))))}f}"

@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.client import Clients, Publisher
 from loadtest.measure import socket_drops
-from loadtest.publisher import FRAME_NS
+from loadtest.publisher import FRAME_NS, PACKETS_A_FRAME
 from loadtest.server import Server
 
+PACKET_NS = FRAME_NS // PACKETS_A_FRAME  # between packets that are evenly paced
 SETTLE = 0.3  # seconds for the last packets to arrive
 LATENCY = "forward_latency"  # what the node's histogram has in its name
 
@@ -31,6 +32,7 @@ class Window:
     late: int
     latency: Any
     node_latency: dict[float, float]
+    checked: int
     wrong: int
 
     @property
@@ -80,16 +82,17 @@ def node_metrics(server: Server) -> dict[float, float]:
 async def run_window(
     clients: Clients, server: Server, rooms: Sequence[tuple[Publisher, int]], *, burst: bool, frames: int
 ) -> Window:
-    """Let each publisher of (publisher, its subscribers) send `frames` frames, their clocks spread over a frame."""
+    """Let each publisher of (publisher, its subscribers) send `frames` frames, their clocks spread out."""
     sink, rows = clients.sink, clients.publishers.rows
     ports, before = sink.ports(), {publisher.row: publisher.sent for publisher, _ in rooms}
     drops = socket_drops(ports), socket_drops([server.udp_port])
-    received, wrong = sink.total("packets"), sink.total("wrong") + sink.total("refused")
+    received, checked = sink.total("packets"), sink.total("checked")
+    wrong = sink.total("wrong") + sink.total("refused")
     buckets = await asyncio.to_thread(node_metrics, server)
     latency = sink.rows["latency"].copy()
     cpu = server.cpu()
     for k, (publisher, _) in enumerate(rooms):
-        publisher.begin(burst=burst, frames=frames, phase=k * FRAME_NS // len(rooms))
+        publisher.begin(burst=burst, frames=frames, phase=k * (FRAME_NS + PACKET_NS) // len(rooms))
     while any(rows[publisher.row].running for publisher, _ in rooms):
         await asyncio.sleep(0.02)
     await asyncio.sleep(SETTLE)
@@ -104,6 +107,7 @@ async def run_window(
         late=max(int(rows[publisher.row].late) for publisher, _ in rooms),
         latency=sink.rows["latency"] - latency,
         node_latency={bound: count - buckets.get(bound, 0.0) for bound, count in after.items()},
+        checked=sink.total("checked") - checked,
         wrong=sink.total("wrong") + sink.total("refused") - wrong,
     )
 
