@@ -48,7 +48,8 @@ class FarEnd:
         t.salt_high, t.salt_low, t.tag = contexts.salt_high, contexts.salt_low, TAG_BYTES[profile]
         t.rtcp_ssrc = 0x0ABC0000 + self.index
         t.repairs[:] = L.NO_TYPE
-        address = pack_sockaddr(*self.sock.getsockname(), socket.AF_INET)
+        host, port = self.sock.getsockname()
+        address = pack_sockaddr(host, port, socket.AF_INET)
         t.remote[: len(address)] = np.frombuffer(address, np.uint8)
         t.remote_size = len(address)
         t.next_report = t.next_twcc = desk.w.now

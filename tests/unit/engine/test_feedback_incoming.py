@@ -102,9 +102,7 @@ def test_feedback_about_another_viewers_stream_is_ignored(desk: Desk) -> None:
     stranger = desk.peer()
     numbers = sent(outgoing, track, 3)
     ssrc = int(outgoing.record.ssrc)
-    block = RtcpReceiverInfo(
-        ssrc=ssrc, fraction_lost=255, packets_lost=9, highest_sequence=1, jitter=1, lsr=0, dlsr=0
-    )
+    block = RtcpReceiverInfo(ssrc=ssrc, fraction_lost=255, packets_lost=9, highest_sequence=1, jitter=1, lsr=0, dlsr=0)
     stranger.rtcp(RtcpRrPacket(ssrc=1, reports=[block]), pli(ssrc))
     stranger.rtcp(RtcpRtpfbPacket(fmt=1, ssrc=1, media_ssrc=ssrc, lost=numbers))
     sub = outgoing.record

@@ -104,7 +104,7 @@ def test_request_is_repeated_after_a_pause_and_at_least_a_round_trip(desk: Desk)
         first = int(track.record.highest) - track.first + 1
         arrive(desk, track, first)
         arrive(desk, track, first + 2)
-        times = []
+        times: list[int] = []
         start = desk.w.now
         while len(times) < 3:
             desk.pass_time(10 * L.MS)

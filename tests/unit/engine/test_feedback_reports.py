@@ -88,6 +88,11 @@ def test_receiver_report_tells_loss_of_the_interval_and_in_all(desk: Desk) -> No
     desk.pass_time(20 * L.MS)
     (block,) = receiver_blocks(end)
     assert (block.fraction_lost, block.packets_lost) == (0, 10)
+    layer.highest += 100
+    layer.received += 75
+    desk.pass_time(L.SECOND)
+    (block,) = receiver_blocks(end)
+    assert (block.fraction_lost, block.packets_lost) == (64, 35)
 
 
 def test_highest_sequence_counts_cycles_from_the_first_packet(desk: Desk) -> None:
@@ -130,12 +135,12 @@ def test_silent_layers_are_not_reported_on(desk: Desk) -> None:
 def test_receiver_report_gives_the_publisher_its_round_trip(desk: Desk) -> None:
     end = desk.peer()
     track = Track(end)
-    end.record.next_report = desk.w.now + 300 * L.MS
+    end.record.next_report = desk.w.now + 2300 * L.MS
     publish_report(track, NTP_2026, 1)
-    desk.pass_time(300 * L.MS)
+    desk.pass_time(2300 * L.MS)
     (block,) = receiver_blocks(end)
     assert block.lsr == fixed(NTP_2026) >> 16 & 0xFFFFFFFF
-    assert block.dlsr == 65536 * 3 // 10
+    assert block.dlsr == 65536 * 23 // 10
 
 
 @pytest.mark.parametrize("seed", range(5))
