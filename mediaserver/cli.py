@@ -200,3 +200,7 @@ def main() -> None:
         logging.getLogger("weir").debug("internal error", exc_info=True)
         typer.echo(f"weir: internal error: {type(error).__name__}: {error}", err=True)
         sys.exit(FAULT)
+
+
+if __name__ == "__main__":  # python -m mediaserver.cli, where no command is installed
+    main()
