@@ -101,6 +101,7 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
                     failed = True
                     text = str(error) or type(error).__name__
                     book.remark(f"stage {name} failed: {text[:2000]}")
+    stages.ratios(book)
     return failed
 
 

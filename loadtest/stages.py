@@ -14,6 +14,7 @@ import numpy as np
 
 from loadtest.client import CM_ONLY, GCM_ONLY, Clients, Publisher, Subscriber
 from loadtest.measure import memory_of, threads_of
+from loadtest.publisher import PACKETS_A_FRAME
 from loadtest.report import Book
 from loadtest.server import Server, split_cores, start_node, start_yardstick
 from loadtest.sink import Sink, open_socket, quantile
@@ -29,6 +30,7 @@ COST, LOSS, LATENCY, JOINS, MEMORY, START, FLOOR, FLOOD = (
     "Floor: a bare sendmmsg loop, CPU per packet",
     "Flood of garbage",
 )
+SINGLY, MIX = "sendmmsg, GCM, 100 sockets", "a frame by GSO and two Opus packets singly, GCM, 100 sockets"
 EVEN, BURST = "even", "frames in bursts"
 PARALLEL = 16  # joins at once where their speed is not what is measured
 OPENED_EVERY = 25  # one in so many subscribers opens and checks all it gets
@@ -318,8 +320,18 @@ async def floor(book: Book, plan: Plan) -> None:
         found = json.loads(await run_python(arguments, server_cores))
         for case, value in found.items():
             book.note(FLOOR, f"{case}, 100 sockets", "µs", value)
+        mix = (PACKETS_A_FRAME * found["GSO of 10, GCM"] + 2 * found["sendmmsg, GCM"]) / (PACKETS_A_FRAME + 2)
+        book.note(FLOOR, MIX, "µs", mix)
     finally:
         sink.stop()
+
+
+def ratios(book: Book) -> None:
+    """The node's cost at 100 subscribers over the floor of the same run."""
+    for mode, bottom in ((EVEN, SINGLY), (BURST, MIX)):
+        cost_of, floor_of = book.figures.get((COST, f"{mode}, 100")), book.figures.get((FLOOR, bottom))
+        if cost_of and floor_of:
+            book.note(FLOOR, f"the node over it, {mode}", "times", cost_of.median / floor_of.median)
 
 
 async def yardstick(book: Book, plan: Plan) -> None:
