@@ -18,6 +18,7 @@ from mediacodecs.rtcp import is_rtcp
 from mediacodecs.rtp import parse_rtp
 from mediacodecs.twcc import TWCC_STATE, twcc_receive
 from mediaserver.engine.access import layer_of, transport_of
+from mediaserver.engine.commands import take_commands
 from mediaserver.engine.ice import handle_stun
 from mediaserver.engine.identify import identify, known_ssrc
 from mediaserver.engine.intake import accept
@@ -117,6 +118,8 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     b = bytes_at(address, SLOT)
     ssrc = be32(b, 8)
     reference = known_ssrc(t, ssrc)
+    if t.secured == 0:
+        take_commands(w)  # media may overtake the command that brings its keys
     if t.secured == 0 or reference == -1 or (reference == -2 and t.ssrc_total >= SSRC_LIVES * t.ssrc_limit):
         w.drop_ssrc += 1
         return

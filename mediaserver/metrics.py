@@ -1,0 +1,146 @@
+"""Prometheus metrics, read from the workers' counters and the sessions when somebody asks: counting costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mediaserver.engine.engine import Engine, Worker
+from mediaserver.engine.layout import LATENCY_BUCKETS
+from mediaserver.signalling.sessions import HANDSHAKE_BUCKETS, Sessions
+
+COUNTERS = {
+    "received": ("weir_received_packets", "Datagrams received"),
+    "received_bytes": ("weir_received_bytes", "Bytes received"),
+    "forwarded": ("weir_forwarded_packets", "RTP packets forwarded"),
+    "forwarded_bytes": ("weir_forwarded_bytes", "Bytes forwarded"),
+    "trains": ("weir_sent_messages", "Messages handed to the kernel; a message is a train of packets"),
+    "sends": ("weir_send_calls", "sendmmsg calls"),
+    "padded": ("weir_padded_packets", "Packets padded to the size of their train"),
+    "stun_in": ("weir_stun_packets", "STUN messages received"),
+    "dtls_in": ("weir_dtls_packets", "DTLS datagrams received"),
+    "rtcp_in": ("weir_rtcp_packets", "RTCP datagrams received"),
+    "nack_in": ("weir_nack_received", "Packets that subscribers asked for again"),
+    "nack_out": ("weir_nack_sent", "Packets asked for again from publishers"),
+    "rtx_in": ("weir_rtx_received", "RTX packets from publishers"),
+    "rtx_out": ("weir_rtx_sent", "RTX packets to subscribers"),
+    "pli_in": ("weir_pli_received", "Keyframe requests from subscribers"),
+    "pli_out": ("weir_pli_sent", "Keyframe requests to publishers"),
+    "twcc_out": ("weir_twcc_sent", "Transport-wide feedback packets to publishers"),
+    "keyframe_starts": ("weir_keyframe_starts", "Late joins served from a keyframe in the log"),
+    "rounds": ("weir_worker_rounds", "Rounds of the worker's loop"),
+    "waits": ("weir_worker_waits", "Times the worker slept"),
+    "gso_refused": ("weir_gso_refused", "Trains that the kernel refused and that were sent packet by packet"),
+}
+DROPS = ("truncated", "unknown", "stun", "garbage", "srtp", "ssrc", "payload", "duplicate", "event", "send", "overrun")
+
+
+def latency_bounds() -> list[str]:
+    """Upper bounds of the latency buckets in seconds; the last is +Inf."""
+    bounds = [(1.414 if k % 2 == 0 else 2.0) * 2 ** (k // 2) * 1e-6 for k in range(LATENCY_BUCKETS - 1)]
+    return [f"{bound:.9g}" for bound in bounds] + ["+Inf"]
+
+
+class NodeCollector(Collector):
+    """All metrics of the node."""
+
+    def __init__(self, engine: Engine, sessions: Sessions) -> None:
+        self.engine, self.sessions = engine, sessions
+
+    def collect(self) -> Iterator[Metric]:
+        """Read everything."""
+        yield from self._counters()
+        yield from self._workers()
+        yield self._latency()
+        yield from self._sessions()
+
+    def _counters(self) -> Iterator[Metric]:
+        for field, (name, text) in COUNTERS.items():
+            family = CounterMetricFamily(name, text, labels=["worker"])
+            for worker in self.engine.workers:
+                family.add_metric([str(worker.index)], int(worker.counters[field]))
+            yield family
+        drops = CounterMetricFamily("weir_dropped_packets", "Packets dropped, by cause", labels=["worker", "cause"])
+        for worker in self.engine.workers:
+            for cause in DROPS:
+                drops.add_metric([str(worker.index), cause], int(worker.counters[f"drop_{cause}"]))
+        yield drops
+
+    def _workers(self) -> Iterator[Metric]:
+        idle = CounterMetricFamily("weir_worker_idle_seconds", "Time that the worker slept", labels=["worker"])
+        used = GaugeMetricFamily("weir_table_used", "Records in use", labels=["worker", "table"])
+        limit = GaugeMetricFamily("weir_table_limit", "Records there are", labels=["worker", "table"])
+        for worker in self.engine.workers:
+            idle.add_metric([str(worker.index)], int(worker.counters["idle"]) / 1e9)
+            for table, slots in tables(worker).items():
+                used.add_metric([str(worker.index), table], slots.used)
+                limit.add_metric([str(worker.index), table], slots.limit)
+        yield from (idle, used, limit)
+
+    def _latency(self) -> Metric:
+        text = "Time of forwarded packets in the node, from the kernel's receive time stamp to the return of sendmmsg"
+        family = HistogramMetricFamily("weir_forward_latency_seconds", text, labels=["worker"])
+        bounds = latency_bounds()
+        for worker in self.engine.workers:
+            total, buckets = 0, []
+            for bound, count in zip(bounds, worker.counters["latency"].tolist(), strict=True):
+                total += count
+                buckets.append((bound, float(total)))
+            family.add_metric([str(worker.index)], buckets, int(worker.counters["latency_sum"]) / 1e9)
+        return family
+
+    def _sessions(self) -> Iterator[Metric]:
+        joins = CounterMetricFamily("weir_joins", "Joins, by kind and result", labels=["kind", "result"])
+        for (kind, result), count in self.sessions.joins.items():
+            joins.add_metric([kind, result], count)
+        yield joins
+        total, buckets = 0, []
+        for bound in (*HANDSHAKE_BUCKETS, float("inf")):
+            total += self.sessions.handshake_times[bound]
+            buckets.append(("+Inf" if bound == float("inf") else str(bound), float(total)))
+        handshakes = HistogramMetricFamily("weir_handshake_seconds", "From the answer to the SRTP keys")
+        handshakes.add_metric([], buckets, self.sessions.handshake_sum)
+        yield handshakes
+        for name, text, value in self._gauges():
+            yield GaugeMetricFamily(name, text, value)
+
+    def _gauges(self) -> Iterator[tuple[str, str, float]]:
+        rooms = list(self.sessions.rooms.values())
+        publishers = [publisher for room in rooms for publisher in room.publishers.values()]
+        viewers = [viewer for room in rooms for viewer in room.viewers]
+        subscriptions = [one for viewer in viewers for one in viewer.subscriptions]
+        yield "weir_rooms", "Rooms with somebody in them", len(rooms)
+        yield "weir_publishers", "Participants who publish", len(publishers)
+        yield "weir_viewers", "Participants who watch", len(viewers)
+        yield "weir_tracks", "Tracks published", sum(len(publisher.tracks) for publisher in publishers)
+        yield "weir_subscriptions", "Tracks forwarded to viewers", len(subscriptions)
+        paused = sum(one.state == "codec" for one in subscriptions)
+        yield "weir_subscriptions_without_codec", "Subscriptions paused because the viewer lacks the codec", paused
+        yield "weir_handshakes_pending", "Unfinished handshakes", self.sessions.handshakes.pending
+
+
+def tables(worker: Worker) -> dict[str, Any]:
+    """The tables of a worker whose occupancy is worth watching."""
+    return {
+        "transports": worker.transport_slots,
+        "layers": worker.layer_slots,
+        "subscriptions": worker.subscription_slots,
+        "publishers": worker.twcc_slots,
+        **{slots.what.replace(" ", "_"): slots for slots in worker.logs.slots.values()},
+    }
+
+
+def make_metrics(engine: Engine, sessions: Sessions) -> CollectorRegistry:
+    """A registry of this node alone."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(NodeCollector(engine, sessions))
+    return registry
+
+
+def render(registry: CollectorRegistry) -> bytes:
+    """The text format."""
+    return generate_latest(registry)

@@ -1,0 +1,96 @@
+"""The node: engine, sessions and HTTP put together, from start to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from config.schema import Config
+from mediaserver.engine.engine import Engine
+from mediaserver.logs import get_logger
+from mediaserver.metrics import make_metrics, render
+from mediaserver.signalling.app import Context, make_app
+from mediaserver.signalling.ratelimit import RateLimit
+from mediaserver.signalling.sessions import Sessions
+from mediaserver.signalling.tokens import Tokens
+
+log = get_logger("weir.node")
+CHECK = 1.0  # seconds between looks at who is still there
+LAST_WORDS = 0.2  # share of the grace kept for stopping HTTP and the workers
+
+
+class Node:
+    """One running node."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.engine = Engine(config)
+        self.sessions = Sessions(config, self.engine)
+        registry = make_metrics(self.engine, self.sessions)
+        self.ready = False
+        limits = config.limits
+        self.app = make_app(
+            Context(
+                config=config,
+                sessions=self.sessions,
+                tokens=Tokens(config.auth),
+                joins=RateLimit(limits.joins_per_second, limits.joins_burst),
+                metrics=lambda: render(registry),
+                ready=lambda: self.ready and not self.sessions.closing,
+            )
+        )
+        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._checker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to take joins. Raises OSError when an address is taken."""
+        await self.engine.start()
+        await self._runner.setup()
+        http = self.config.http
+        await web.TCPSite(self._runner, http.host, http.port, ssl_context=tls_context(self.config)).start()
+        self._checker = asyncio.get_running_loop().create_task(self._check())
+        self.ready = True
+        log.info("ready", http=http.port, media=[worker.port for worker in self.engine.workers])
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK)
+            self.sessions.check()
+
+    async def stop(self) -> None:
+        """Refuse new joins, say goodbye to everybody, and end within the grace."""
+        began, self.ready = time.monotonic(), False
+        if self._checker is not None:
+            self._checker.cancel()
+        await self.sessions.close(self.config.shutdown_grace * (1 - LAST_WORDS))
+        await self._runner.cleanup()
+        await self.engine.stop()
+        log.info("stopped", seconds=round(time.monotonic() - began, 3))
+
+
+def tls_context(config: Config) -> ssl.SSLContext | None:
+    """HTTPS when the configuration names a certificate."""
+    if config.http.certificate is None or config.http.private_key is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(config.http.certificate, config.http.private_key)
+    return context
+
+
+async def serve(config: Config, on_progress: Callable[[str, int, int], None]) -> None:
+    """Run a node until SIGTERM or SIGINT. Raises OSError when an address is taken."""
+    node = Node(config)
+    await node.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    on_progress("listening", 1, 1)
+    await stop.wait()
+    log.info("stopping")
+    await node.stop()

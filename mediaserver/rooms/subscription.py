@@ -1,0 +1,109 @@
+"""A track forwarded to a viewer: which layer it gets, under which payload type, or why it gets none.
+
+The engine's subscription is made with the viewer's answer and lives as long as the viewer; sources come and go. It
+follows the highest layer that is being sent, or a wanted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from mediaserver.engine.engine import EngineFull, Layer
+from mediaserver.engine.engine import Subscription as EngineSubscription
+from mediaserver.logs import get_logger
+from mediaserver.rooms.track import Track
+from mediaserver.signalling.codec_match import match_codec
+from mediaserver.signalling.offers import SubscribedMedia
+
+log = get_logger("weir.rooms")
+State = Literal["waiting", "active", "no-media", "codec", "full"]
+
+
+class Subscription:
+    """One media section of a viewer. `on_change` is called when its state or its layer changes."""
+
+    def __init__(self, media: SubscribedMedia, engine: EngineSubscription) -> None:
+        self.media, self.engine = media, engine
+        self.track: Track | None = None
+        self.layer: Layer | None = None
+        self.wanted: str | None = None
+        self.state: State = "waiting"
+        self.on_change: Callable[[Subscription], None] = lambda subscription: None
+        self._fresh = True
+        self._payload_type = -1
+
+    @property
+    def reason(self) -> str:
+        """Why nothing is sent, in a sentence; empty while media flows."""
+        return {
+            "waiting": "The publisher is not here.",
+            "active": "",
+            "no-media": "The publisher is sending nothing on this track.",
+            "codec": f"The publisher sends {self._codec_name()}, which this viewer did not offer.",
+            "full": "The node has no room for one more.",
+        }[self.state]
+
+    def _codec_name(self) -> str:
+        return self.track.codec.name if self.track is not None and self.track.codec is not None else "nothing"
+
+    def attach(self, track: Track) -> None:
+        """Take a track as the source from now on."""
+        self.track, self._fresh = track, True
+        self.update()
+
+    def detach(self) -> None:
+        """The publisher left: wait for its return."""
+        self.track = None
+        self.update()
+
+    def select(self, rid: str | None) -> None:
+        """Want one layer, or None: the highest that is being sent."""
+        self.wanted = rid
+        self.update()
+
+    def update(self) -> None:
+        """Look again at what the track sends, and act when that changes what we should read."""
+        state, layer = self._decide()
+        if state == "no-media":  # it goes on by itself when media comes back
+            self._note(state, self.layer)
+            return
+        if layer is None:
+            if self.layer is not None:
+                self.engine.set_source(None)
+                self._fresh = True
+            self._note(state, None)
+            return
+        assert self.track is not None and self.track.codec is not None
+        codec = match_codec(self.track.codec, self.media.codecs)
+        assert codec is not None
+        if layer is self.layer and codec.payload_type == self._payload_type:
+            self._note("active", layer)
+            return
+        try:
+            self.engine.set_source(layer, codec.payload_type, codec.rtx_payload_type, fresh=self._fresh)
+        except EngineFull:
+            self._note("full", None)
+            return
+        self._fresh = False
+        self._payload_type = codec.payload_type
+        self._note("active", layer)
+
+    def _decide(self) -> tuple[State, Layer | None]:
+        if self.track is None:
+            return "waiting", None
+        layer = self.track.best(self.wanted)
+        if self.track.codec is None or layer is None:
+            return "no-media", None
+        if match_codec(self.track.codec, self.media.codecs) is None:
+            return "codec", None
+        return "active", layer
+
+    def _note(self, state: State, layer: Layer | None) -> None:
+        if state == self.state and layer is self.layer:
+            return
+        changed = state != self.state
+        self.state, self.layer = state, layer
+        if changed:
+            log.info("subscription", mid=self.media.mid, kind=self.media.kind, state=state, reason=self.reason)
+        self.on_change(self)

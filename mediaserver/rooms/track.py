@@ -1,0 +1,71 @@
+"""A published track: its layers, its codec, and which layer is the best that is being sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from mediaserver.engine.engine import Layer
+from mediaserver.signalling.codec_match import Codec
+from mediaserver.signalling.offers import PublishedMedia
+
+RATE_SECONDS = 1.0  # seconds over which a layer's bitrate is measured, at least
+
+
+class Meter:
+    """The bitrate of one layer, from two readings of its byte counter."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.at, self.bytes, self.rate = time.monotonic(), 0, 0.0
+
+    def bitrate(self) -> int:
+        """Bits a second of late; 0 when nothing flows."""
+        now, total = time.monotonic(), self.layer.received_bytes()
+        if now - self.at >= RATE_SECONDS:
+            self.rate = (total - self.bytes) * 8 / (now - self.at)
+            self.at, self.bytes = now, total
+        return int(self.rate) if self.layer.active else 0
+
+
+class Track:
+    """One media section of a publisher. `on_change` is called when what it sends has changed."""
+
+    def __init__(self, media: PublishedMedia, layers: list[Layer]) -> None:
+        self.mid, self.kind, self.layers = media.mid, media.kind, layers
+        self.codecs: dict[int, Codec] = {codec.payload_type: codec for codec in media.codecs}
+        self.codec: Codec | None = None
+        self.on_change: Callable[[Track], None] = lambda track: None
+        self.meters = {layer: Meter(layer) for layer in layers}
+        for layer in layers:
+            layer.on_started = self._on_started
+            layer.on_paused = self._on_paused
+
+    def _on_started(self, codec: int, payload_type: int) -> None:
+        self.codec = self.codecs.get(payload_type, self.codec)
+        self.on_change(self)
+
+    def _on_paused(self) -> None:
+        self.on_change(self)
+
+    def rank(self, layer: Layer) -> tuple[int, int]:
+        """Order of layers, lowest first: by pixels, as far as the streams told, else as the offer lists them."""
+        return layer.width * layer.height, self.layers.index(layer)
+
+    def best(self, wanted: str | None) -> Layer | None:
+        """The layer for somebody who wants a rid (None: the highest): that one while it is sent, else the next lower.
+
+        When only higher ones are sent, the lowest of these. None: nothing is being sent.
+        """
+        active = sorted((layer for layer in self.layers if layer.active), key=self.rank)
+        if not active or wanted is None:
+            return active[-1] if active else None
+        target = next((layer for layer in self.layers if layer.rid == wanted), None)
+        if target is None or target.active:
+            return target or active[-1]
+        lower = [layer for layer in active if self.layers.index(layer) < self.layers.index(target)]
+        return lower[-1] if lower else active[0]
+
+    def has_rid(self, rid: str) -> bool:
+        """Whether a layer bears this rid."""
+        return any(layer.rid == rid for layer in self.layers)

@@ -1,0 +1,278 @@
+"""Joins: from an SDP offer to a peer in a room, and back out again. HTTP knows nothing of the engine but this."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from config.schema import Config
+from mediacodecs.extensions import TWCC
+from mediaserver.engine.engine import Engine, EngineFull
+from mediaserver.engine.layout import AUDIO, VIDEO
+from mediaserver.logs import about, get_logger
+from mediaserver.rooms.room import Publisher, Room, Viewer, stream_name
+from mediaserver.rooms.subscription import Subscription
+from mediaserver.rooms.track import Track
+from mediaserver.signalling.addresses import candidates
+from mediaserver.signalling.answers import LocalTrack, LocalTransport, answer_publisher, answer_subscriber
+from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer, read_subscriber_offer
+from mediaserver.signalling.offers import Offer, PublishedMedia, PublisherOffer, SubscriberOffer
+from mediaserver.signalling.problems import Problem
+from mediaserver.transport.peer import Handshakes, HandshakesFull, Peer
+from packetio.certificate import Certificate
+from packetio.dtls import DtlsContexts
+
+log = get_logger("weir.sessions")
+KINDS = {"audio": AUDIO, "video": VIDEO}
+RETRY = {"Retry-After": "5"}
+HANDSHAKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+
+
+@dataclass(eq=False)
+class Session:
+    """One WHIP or WHEP resource."""
+
+    id: str
+    room: Room
+    identity: str
+    participant: Publisher | Viewer
+    peer: Peer
+    etag: str = field(default_factory=lambda: secrets.token_hex(8))
+    streams: dict[str, frozenset[str]] = field(default_factory=dict)  # event streams: id -> names wanted
+
+    def renew_etag(self) -> None:
+        """The ICE session is another one now."""
+        self.etag = secrets.token_hex(8)
+
+
+class Sessions:
+    """All sessions and rooms of the node."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self.config, self.engine = config, engine
+        self.rooms: dict[str, Room] = {}
+        self.sessions: dict[str, Session] = {}
+        self.joins: Counter[tuple[str, str]] = Counter()  # (whip or whep, result)
+        self.handshake_times: Counter[float] = Counter()
+        self.handshake_sum = 0.0
+        self.handshakes = Handshakes(config.limits.handshakes, self._observe)
+        self.closing = False
+        self.on_end: Callable[[Session], None] = lambda session: None
+        self._contexts = DtlsContexts(Certificate.generate())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._candidates = candidates(config)
+
+    def _observe(self, seconds: float) -> None:
+        bucket = next((bound for bound in HANDSHAKE_BUCKETS if seconds <= bound), float("inf"))
+        self.handshake_times[bucket] += 1
+        self.handshake_sum += seconds
+
+    def publish(self, room_name: str, identity: str, sdp: str) -> tuple[Session, str]:
+        """Let a publisher in; returns its session and the answer. Raises Problem."""
+        return self._join("whip", room_name, lambda room: self._publish(room, identity, sdp))
+
+    def watch(
+        self, room_name: str, target: str, identity: str, sdp: str, *, layer: str | None, lag: int
+    ) -> tuple[Session, str]:
+        """Let a viewer of `target` in; returns its session and the answer. Raises Problem."""
+        return self._join("whep", room_name, lambda room: self._watch(room, target, identity, sdp, layer, lag))
+
+    def _join(self, kind: str, room_name: str, join: Callable[[Room], tuple[Session, str]]) -> tuple[Session, str]:
+        try:
+            room = self._room(room_name)
+            try:
+                session, answer = join(room)
+            finally:
+                self._forget_if_empty(room)
+        except NegotiationError as error:
+            self.joins[kind, "offer"] += 1
+            raise Problem(error.status, str(error), reason="offer") from error
+        except (EngineFull, HandshakesFull) as error:
+            self.joins[kind, "full"] += 1
+            log.warning("join refused", room=room_name, reason=str(error))
+            raise Problem(503, f"The node is full: {error}.", headers=RETRY, reason="full") from error
+        except Problem as problem:
+            self.joins[kind, problem.reason] += 1
+            raise
+        self.joins[kind, "ok"] += 1
+        self.sessions[session.id] = session
+        with about(**session.participant.about):
+            log.info("joined", kind=kind, session=session.id, worker=session.peer.transport.worker.index)
+        return session, answer
+
+    def _room(self, name: str) -> Room:
+        if self.closing:
+            raise Problem(503, "The node is shutting down.", headers=RETRY, reason="closing")
+        room = self.rooms.get(name)
+        if room is None:
+            if len(self.rooms) >= self.config.limits.rooms:
+                raise Problem(503, f"The node has {len(self.rooms)} rooms, which is its limit.", headers=RETRY)
+            room = self.rooms[name] = Room(name)
+        if room.count >= self.config.limits.participants_per_room:
+            raise Problem(503, f"The room has {room.count} participants, which is its limit.", headers=RETRY)
+        return room
+
+    def _forget_if_empty(self, room: Room) -> None:
+        if room.count == 0 and self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+            self.engine.forget_room(room.name)
+
+    def _peer(self, room: Room, offer: Offer, *, publishing: bool) -> Peer:
+        worker = self.engine.place(room.name, publishing)
+        peer = Peer(self.engine, worker, self._contexts, self.handshakes, self.config.limits.handshake_timeout)
+        peer.expect(
+            server=offer.local_setup == "passive",
+            fingerprints=[(fingerprint.algorithm, fingerprint.value) for fingerprint in offer.fingerprints],
+        )
+        return peer
+
+    def _local(self, peer: Peer) -> LocalTransport:
+        port = peer.transport.worker.port
+        return LocalTransport(
+            ufrag=peer.ufrag,
+            pwd=peer.password,
+            fingerprint=self._contexts.certificate.fingerprint,
+            candidates=[(address, port) for address in self._candidates],
+            session_id=secrets.randbits(62),
+        )
+
+    def _publish(self, room: Room, identity: str, sdp: str) -> tuple[Session, str]:
+        offer = read_publisher_offer(sdp)
+        peer = self._peer(room, offer, publishing=True)
+        try:
+            set_receiving(peer, offer)
+            tracks = [add_track(peer, media) for media in offer.media]
+            answer = answer_publisher(offer, self._local(peer))
+        except BaseException:
+            self._spawn(peer.close())
+            raise
+        publisher = Publisher(room, identity, peer, tracks)
+        session = self._session(room, identity, publisher, peer)
+        replaced = room.publish(publisher)
+        if replaced is not None:
+            self._end_participant(replaced, "another publisher took the identity")
+        return session, answer
+
+    def _watch(
+        self, room: Room, target: str, identity: str, sdp: str, layer: str | None, lag: int
+    ) -> tuple[Session, str]:
+        offer = read_subscriber_offer(sdp)
+        peer = self._peer(room, offer, publishing=False)
+        name = stream_name(room.name, target)
+        try:
+            set_sending(peer, offer)
+            subscriptions, tracks = [], []
+            for media in offer.media:
+                made = peer.transport.add_subscription(
+                    kind=KINDS[media.kind], mid=media.mid[:16], cname=name, clock_rate=media.codecs[0].clock_rate
+                )
+                made.set_lag(lag) if lag else None
+                subscription = Subscription(media, made)
+                subscription.wanted = layer if media.kind == "video" else None
+                subscriptions.append(subscription)
+                rtx = made.rtx_ssrc if any(codec.rtx_payload_type is not None for codec in media.codecs) else None
+                tracks.append(LocalTrack(media.mid, made.ssrc, rtx, name, name, f"{name}-{media.kind}-{media.mid}"))
+            answer = answer_subscriber(offer, self._local(peer), tracks)
+        except BaseException:
+            self._spawn(peer.close())
+            raise
+        viewer = Viewer(room, identity, peer, target, subscriptions)
+        session = self._session(room, identity, viewer, peer)
+        room.watch(viewer)
+        return session, answer
+
+    def _session(self, room: Room, identity: str, participant: Publisher | Viewer, peer: Peer) -> Session:
+        session = Session(secrets.token_urlsafe(12), room, identity, participant, peer)
+        peer.on_end = lambda reason: self._end_quietly(session, reason)
+        peer.on_secured = lambda: self._secured(session)
+        return session
+
+    def _end_quietly(self, session: Session, reason: str) -> None:
+        self.end(session, reason)
+
+    def _secured(self, session: Session) -> None:
+        with about(**session.participant.about):
+            log.info(
+                "connected",
+                session=session.id,
+                remote=":".join(str(part) for part in session.peer.transport.remote or ()),
+                seconds=round(time.monotonic() - session.peer.began, 4),
+            )
+
+    def _end_participant(self, participant: Publisher | Viewer, reason: str) -> None:
+        session = next((one for one in self.sessions.values() if one.participant is participant), None)
+        if session is not None:
+            self.end(session, reason)
+
+    def end(self, session: Session, reason: str) -> asyncio.Task[None] | None:
+        """End a session: its people leave the room at once, its peer is told goodbye in the background."""
+        if self.sessions.pop(session.id, None) is None:
+            return None
+        with about(**session.participant.about):
+            log.info("left", session=session.id, reason=reason)
+        session.room.leave(session.participant)
+        self._forget_if_empty(session.room)
+        self.on_end(session)
+        return self._spawn(session.peer.close())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def check(self) -> None:
+        """Once a second: end the sessions whose peers have gone."""
+        for session in list(self.sessions.values()):
+            session.peer.check(self.config.limits.ice_timeout)
+
+    async def close(self, grace: float) -> None:
+        """End every session, and wait at most `grace` seconds for that."""
+        self.closing = True
+        for session in list(self.sessions.values()):
+            self.end(session, "the node is shutting down")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+
+
+def set_receiving(peer: Peer, offer: PublisherOffer) -> None:
+    """Tell the engine what the publisher may send."""
+    kinds: dict[int, int] = {}
+    codecs: dict[int, int] = {}
+    repairs: dict[int, int] = {}
+    for media in offer.media:
+        kinds |= media.extensions
+        for codec in media.codecs:
+            codecs[codec.payload_type] = codec.codec
+            if codec.rtx_payload_type is not None:
+                repairs[codec.rtx_payload_type] = codec.payload_type
+    peer.transport.set_receiving(kinds=kinds, codecs=codecs, repairs=repairs, twcc=TWCC in kinds.values())
+
+
+def set_sending(peer: Peer, offer: SubscriberOffer) -> None:
+    """Tell the engine which extensions the viewer takes."""
+    ids: dict[int, int] = {}
+    for media in offer.media:
+        ids |= media.extensions
+    peer.transport.set_sending(ids=ids, allow_mixed=all(media.allow_mixed for media in offer.media))
+
+
+def add_track(peer: Peer, media: PublishedMedia) -> Track:
+    """The layers of one published media section, in the offer's order."""
+    layers = [
+        peer.transport.add_layer(
+            kind=KINDS[media.kind],
+            mid=media.mid[:16],
+            rid=encoding.rid,
+            ssrc=encoding.ssrc,
+            rtx_ssrc=encoding.rtx_ssrc,
+            clock_rate=media.codecs[0].clock_rate,
+        )
+        for encoding in media.encodings
+    ]
+    return Track(media, layers)

@@ -1,0 +1,136 @@
+"""WHEP (draft-ietf-wish-whep): watch by one POST; with the layer and server-sent-events extensions.
+
+The identity in the path is the publisher's. `?layer=` wants a layer, `?lag=` milliseconds of delay.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from aiohttp import web
+
+from mediaserver.rooms.room import Viewer
+from mediaserver.rooms.subscription import Subscription
+from mediaserver.signalling import events
+from mediaserver.signalling.app import (
+    CONTEXT,
+    bearer_of,
+    created,
+    ice_links,
+    limit_joins,
+    name_of,
+    refuse_method,
+    sdp_body,
+    session_of,
+)
+from mediaserver.signalling.problems import Problem
+from mediaserver.signalling.tokens import allow
+from mediaserver.signalling.whip import add_resource, resource_path
+
+LAYER_EXTENSION = "urn:ietf:params:whep:ext:core:layer"
+EVENTS_EXTENSION = "urn:ietf:params:whep:ext:core:server-sent-events"
+AUTOMATIC = "auto"
+
+
+def wanted_lag(request: web.Request) -> int:
+    """`?lag=` in milliseconds. Raises Problem 400."""
+    text, most = request.query.get("lag", "0"), request.app[CONTEXT].config.late_join.lag_max
+    if not text.isdecimal() or int(text) > most:
+        raise Problem(400, f"lag is 0 to {most} milliseconds, not {text!r}.")
+    return int(text)
+
+
+def wanted_layer(text: str | None) -> str | None:
+    """A rid, or None for the highest layer. Raises Problem 400."""
+    if text is None or text in ("", AUTOMATIC):
+        return None
+    if len(text) > 16 or not text.isprintable():
+        raise Problem(400, f"layer is a rid or {AUTOMATIC}, not {text!r}.")
+    return text
+
+
+async def post(request: web.Request) -> web.Response:
+    """POST an offer: 201 with the answer, whether the publisher is there or not."""
+    context = request.app[CONTEXT]
+    room, target = name_of(request, "room"), name_of(request, "identity")
+    bearer = bearer_of(request)
+    allow(bearer, room=room, publish=False)
+    layer, lag = wanted_layer(request.query.get("layer")), wanted_lag(request)
+    offer = await sdp_body(request, "application/sdp")
+    limit_joins(request)
+    viewer = bearer.identity or f"viewer-{secrets.token_hex(4)}"
+    session, answer = context.sessions.watch(room, target, viewer, offer, layer=layer, lag=lag)
+    path = resource_path(request, session.id)
+    links = [
+        f'<{path}/layer>; rel="{LAYER_EXTENSION}"',
+        f'<{path}/sse>; rel="{EVENTS_EXTENSION}"; events="{",".join(events.NAMES)}"',
+    ]
+    return created(session, answer, path, ice_links(context.config) + links)
+
+
+def subscription_for(viewer: Viewer, media_id: object) -> Subscription:
+    """The section that a layer request names, by default the first of video. Raises Problem 404."""
+    for subscription in viewer.subscriptions:
+        if subscription.media.mid == media_id or (media_id is None and subscription.media.kind == "video"):
+            return subscription
+    raise Problem(404, f"There is no media section {media_id!r} in this session.")
+
+
+def whole(body: dict[str, Any], key: str) -> int:
+    """A layer number in a request, 255 when absent. Raises Problem 400."""
+    value = body.get(key, 255)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255:
+        raise Problem(400, f"{key} is 0 to 255, not {value!r}.")
+    return value
+
+
+async def choose_layer(request: web.Request) -> web.Response:
+    """POST {mediaId?, encodingId?, maxSpatialLayerId?, maxTemporalLayerId?}."""
+    session = session_of(request, Viewer)
+    if request.content_type != "application/json":
+        raise Problem(415, f"The body must be application/json, not {request.content_type}.")
+    try:
+        body = json.loads(await sdp_body(request, "application/json"))
+    except ValueError as error:
+        raise Problem(400, f"The body is not JSON: {error}.") from error
+    if not isinstance(body, dict):
+        raise Problem(400, "The body is not a JSON object.")
+    assert isinstance(session.participant, Viewer)
+    subscription = subscription_for(session.participant, body.get("mediaId"))
+    rid = body.get("encodingId", AUTOMATIC)
+    if not isinstance(rid, str):
+        raise Problem(400, f"encodingId is a string, not {rid!r}.")
+    wanted = wanted_layer(rid)
+    track = subscription.track
+    if wanted is not None and track is not None and not track.has_rid(wanted):
+        rids = ", ".join(layer.rid for layer in track.layers if layer.rid) or "none"
+        raise Problem(404, f"The track has no layer {wanted!r}; it has {rids}.")
+    spatial, temporal = whole(body, "maxSpatialLayerId"), whole(body, "maxTemporalLayerId")
+    subscription.select(wanted)
+    subscription.engine.set_layers(spatial, temporal)
+    return web.Response(status=200)
+
+
+async def free_layer(request: web.Request) -> web.Response:
+    """DELETE: back to the highest layer that is being sent."""
+    session = session_of(request, Viewer)
+    assert isinstance(session.participant, Viewer)
+    for subscription in session.participant.subscriptions:
+        subscription.select(None)
+        subscription.engine.set_layers(255, 255)
+    return web.Response(status=200)
+
+
+def add_routes(app: web.Application) -> None:
+    """WHEP's routes."""
+    app.router.add_post("/whep/{room}/{identity}", post)
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        app.router.add_route(method, "/whep/{room}/{identity}", refuse_method("POST, OPTIONS"))
+    resource = "/whep/{room}/{identity}/{id}"
+    add_resource(app, resource, Viewer)
+    app.router.add_post(resource + "/layer", choose_layer)
+    app.router.add_delete(resource + "/layer", free_layer)
+    app.router.add_post(resource + "/sse", events.subscribe)
+    app.router.add_get(resource + "/sse/{stream}", events.stream)

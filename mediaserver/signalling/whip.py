@@ -1,0 +1,109 @@
+"""WHIP (RFC 9725): publish by one POST, trickle or restart ICE by PATCH, leave by DELETE."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from mediacodecs.sdp import IceFragment, SdpError, parse_fragment, serialise_fragment
+from mediaserver.rooms.room import Publisher
+from mediaserver.signalling.app import (
+    CONTEXT,
+    bearer_of,
+    created,
+    ice_links,
+    limit_joins,
+    name_of,
+    refuse_method,
+    sdp_body,
+    session_of,
+)
+from mediaserver.signalling.problems import Problem
+from mediaserver.signalling.tokens import allow
+
+FRAGMENT = "application/trickle-ice-sdpfrag"
+RESOURCE = "DELETE, PATCH, OPTIONS"
+
+
+def resource_path(request: web.Request, session_id: str) -> str:
+    """The path of a session below the path that was posted to."""
+    kind = request.path.split("/")[1]
+    room, identity = (quote(request.match_info[part], safe="") for part in ("room", "identity"))
+    return f"/{kind}/{room}/{identity}/{session_id}"
+
+
+async def post(request: web.Request) -> web.Response:
+    """POST an offer: 201 with the answer."""
+    context = request.app[CONTEXT]
+    room, identity = name_of(request, "room"), name_of(request, "identity")
+    allow(bearer_of(request), room=room, publish=True, identity=identity)
+    offer = await sdp_body(request, "application/sdp")
+    limit_joins(request)
+    session, answer = context.sessions.publish(room, identity, offer)
+    return created(session, answer, resource_path(request, session.id), ice_links(context.config))
+
+
+def check_etag(request: web.Request, etag: str) -> bool:
+    """RFC 9725 4.3: If-Match names the ICE session, or * asks for a restart (True). Raises Problem 412 or 428."""
+    wanted = request.headers.get("If-Match")
+    if wanted is None:
+        raise Problem(428, "PATCH needs If-Match: the ETag of the ICE session, or * to restart ICE.")
+    if wanted.strip() == "*":
+        return True
+    if wanted.strip().strip('"') != etag:
+        raise Problem(412, "If-Match does not name the current ICE session.")
+    return False
+
+
+def patch_for(kind: type[Any]) -> Any:
+    """The PATCH handler of a resource of this kind of participant."""
+
+    async def patch(request: web.Request) -> web.Response:
+        """PATCH a fragment: 204 for candidates, which a lite agent has no use for; 200 for an ICE restart."""
+        session = session_of(request, kind)
+        text = await sdp_body(request, FRAGMENT)
+        restart = check_etag(request, session.etag)
+        try:
+            fragment = parse_fragment(text)
+        except SdpError as error:
+            raise Problem(400, str(error)) from error
+        if not restart:
+            return web.Response(status=204)
+        if not fragment.ufrag or not fragment.pwd:
+            raise Problem(400, "An ICE restart needs a=ice-ufrag and a=ice-pwd.")
+        session.peer.restart_ice()
+        session.renew_etag()
+        body = serialise_fragment(IceFragment(ufrag=session.peer.ufrag, pwd=session.peer.password), ice_lite=True)
+        return web.Response(status=200, text=body, content_type=FRAGMENT, headers={"ETag": f'"{session.etag}"'})
+
+    return patch
+
+
+def delete_for(kind: type[Any]) -> Any:
+    """The DELETE handler of a resource of this kind of participant."""
+
+    async def delete(request: web.Request) -> web.Response:
+        """DELETE: the session ends."""
+        session = session_of(request, kind)
+        request.app[CONTEXT].sessions.end(session, "the client left")
+        return web.Response(status=200)
+
+    return delete
+
+
+def add_resource(app: web.Application, path: str, kind: type[Any]) -> None:
+    """Routes that WHIP and WHEP sessions have in common."""
+    app.router.add_patch(path, patch_for(kind))
+    app.router.add_delete(path, delete_for(kind))
+    for method in ("GET", "PUT", "POST"):
+        app.router.add_route(method, path, refuse_method(RESOURCE))
+
+
+def add_routes(app: web.Application) -> None:
+    """WHIP's routes."""
+    app.router.add_post("/whip/{room}/{identity}", post)
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
+        app.router.add_route(method, "/whip/{room}/{identity}", refuse_method("POST, OPTIONS"))
+    add_resource(app, "/whip/{room}/{identity}/{id}", Publisher)

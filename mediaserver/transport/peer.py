@@ -1,0 +1,164 @@
+"""One ICE and DTLS peer on the control side: credentials, handshake, keys for the engine, liveness, farewell.
+
+The engine answers connectivity checks and hands DTLS datagrams up; this drives the handshake on the event loop's clock,
+gives the SRTP contexts to the engine, and lets OpenSSL's connection go some seconds later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+
+from mediaserver.engine.engine import Engine, Transport, Worker
+from mediaserver.logs import get_logger
+from packetio.dtls import DtlsContexts, DtlsEndpoint, State
+from packetio.srtp import SrtpContexts
+
+SETTLE = 4.0  # seconds after the handshake in which its last flight may still be asked for
+WATCHFUL = 5.0  # seconds without a check that end a peer which seems to have said goodbye
+
+log = get_logger("weir.transport")
+
+
+class HandshakesFull(Exception):
+    """Too many handshakes are unfinished: the join is refused."""
+
+
+class Handshakes:
+    """How many handshakes are unfinished on this node, how many there may be, and how long the finished ones took."""
+
+    def __init__(self, limit: int, observe: Callable[[float], None]) -> None:
+        self.limit, self.observe = limit, observe
+        self.pending = 0
+
+    def begin(self) -> None:
+        """Count one more. Raises HandshakesFull."""
+        if self.pending >= self.limit:
+            raise HandshakesFull(f"{self.limit} handshakes are unfinished")
+        self.pending += 1
+
+    def end(self) -> None:
+        """One is over, however it went."""
+        self.pending -= 1
+
+
+class Peer:
+    """A peer from its SDP answer to its end. `on_secured` and `on_end(reason)` are called at most once each."""
+
+    def __init__(
+        self, engine: Engine, worker: Worker, contexts: DtlsContexts, handshakes: Handshakes, timeout: float
+    ) -> None:
+        """Raises EngineFull or HandshakesFull."""
+        handshakes.begin()
+        self.ufrag, self.password = secrets.token_hex(4), secrets.token_hex(16)
+        try:
+            self.transport: Transport = engine.open_transport(worker, self.ufrag, self.password)
+        except Exception:
+            handshakes.end()
+            raise
+        self.on_secured: Callable[[], None] = lambda: None
+        self.on_end: Callable[[str], None] = lambda reason: None
+        self.began = time.monotonic()
+        self.secured_at = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._contexts, self._handshakes = contexts, handshakes
+        self._pending = True
+        self._ended = False
+        self._endpoint: DtlsEndpoint | None = None
+        self._close_notify = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = self._loop.call_later(timeout, self._end, "the handshake took too long")
+        self.transport.on_datagram = self._on_datagram
+        self.transport.on_connected = self._on_connected
+        self.transport.on_goodbye = lambda: self._end("the peer said goodbye")
+
+    def expect(self, *, server: bool, fingerprints: list[tuple[str, str]]) -> None:
+        """What the offer said: our DTLS role, and the fingerprints of the peer's certificate (algorithm, value)."""
+        self._endpoint = DtlsEndpoint(self._contexts, server, fingerprints)
+        self._server = server
+
+    def restart_ice(self) -> None:
+        """New credentials; the old ones stay good."""
+        self.ufrag, self.password = secrets.token_hex(4), secrets.token_hex(16)
+        self.transport.restart_ice(self.ufrag, self.password)
+
+    def check(self, ice_timeout: float) -> None:
+        """Once a second: has the peer gone? It lives while authenticated checks keep coming."""
+        goodbye = int(self.transport.record.last_goodbye)
+        limit = ice_timeout
+        if goodbye > self.transport.last_check:
+            limit = min(limit, WATCHFUL)
+        if self.transport.last_check and self.transport.idle > limit:
+            self._end("no connectivity check came for too long")
+
+    def _on_connected(self, address: tuple[str, int]) -> None:
+        if self._endpoint is not None and not self._server:
+            self._endpoint.start(self._loop.time())
+            self._flush()
+
+    def _on_datagram(self, data: bytes) -> None:
+        if self._endpoint is None or self._ended:
+            return
+        self._endpoint.receive(data, self._loop.time())
+        self._flush()
+
+    def _on_timer(self) -> None:
+        if self._endpoint is not None and not self._ended:
+            self._endpoint.handle_timer(self._loop.time())
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send what the endpoint has to say, act on its state, and set the timer anew."""
+        endpoint = self._endpoint
+        assert endpoint is not None
+        if endpoint.state is State.CONNECTED and not self.secured_at:
+            self._secure(endpoint)  # before the last flight leaves: media may follow it at once
+        for datagram in endpoint.datagrams():
+            self.transport.send(datagram)
+        if endpoint.state is State.FAILED:
+            self._end(f"DTLS failed: {endpoint.error}")
+        elif endpoint.state is State.CLOSED:
+            self._end("the peer closed DTLS")
+        if self._timer is not None:
+            self._timer.cancel()
+        at = endpoint.timer()
+        self._timer = self._loop.call_at(at, self._on_timer) if at is not None and not self._ended else None
+
+    def _secure(self, endpoint: DtlsEndpoint) -> None:
+        local, remote = endpoint.srtp_keys()
+        self.transport.secure(SrtpContexts(endpoint.srtp_profile, local, remote))
+        self.secured_at = time.monotonic()
+        self._handshakes.observe(self.secured_at - self.began)
+        self._settle_handshake()
+        self._loop.call_later(SETTLE, self._shrink)
+        self.on_secured()
+
+    def _settle_handshake(self) -> None:
+        self._deadline.cancel()
+        if self._pending:
+            self._pending = False
+            self._handshakes.end()
+
+    def _shrink(self) -> None:
+        if self._endpoint is not None and self._endpoint.state is State.CONNECTED:
+            self._endpoint.shrink()
+
+    def _end(self, reason: str) -> None:
+        if not self._ended:
+            self._ended = True
+            self._settle_handshake()
+            self.on_end(reason)
+
+    async def close(self) -> None:
+        """Say goodbye by DTLS and RTCP and let everything go."""
+        self._ended = True
+        self._settle_handshake()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._endpoint is not None:
+            self._endpoint.close()
+            for datagram in self._endpoint.datagrams():
+                self.transport.send(datagram)
+        await self.transport.close()
