@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import urljoin
 
@@ -18,6 +18,7 @@ from tests.e2e.node import KEY, SECRET, Node
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 SDP = {"Content-Type": "application/sdp"}
+Joined = tuple[str, str, Mapping[str, str]]  # a session's URL, its answer, the answer's headers
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 
 
@@ -41,29 +42,29 @@ async def problem(response: aiohttp.ClientResponse, status: int) -> dict[str, An
     return found
 
 
-def token(room: str, **grants: Any) -> str:
+def token(name: str, /, **grants: Any) -> str:
     """A signed token; `grants` replace the usual ones."""
     now = int(time.time())
     expires, secret = grants.pop("exp", now + 60), grants.pop("secret", SECRET)
-    video = {"room": room, "roomJoin": True, "canPublish": True, "canSubscribe": True} | grants
+    video = {"room": name, "roomJoin": True, "canPublish": True, "canSubscribe": True} | grants
     claims = {"iss": KEY, "sub": "alice", "nbf": now - 5, "exp": expires, "video": video}
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def session(node: Node, room: str) -> AsyncIterator[tuple[str, str, dict[str, str]]]:
+async def session(node: Node, room: str) -> AsyncIterator[Joined]:
     """A WHEP session: its URL, the answer and the answer's headers."""
     url = f"/whep/{room}/alice"
     async with node.http.post(url, data=await offer(), headers=SDP) as response:
         assert response.status == 201
         location = urljoin(url, response.headers["Location"])
-        found = (location, await response.text(), dict(response.headers))
+        found = (location, await response.text(), response.headers)
     yield found
     async with node.http.delete(location) as response:
         assert response.status in (200, 404)
 
 
-async def test_answer_names_session_entity_tag_and_links(session: tuple[str, str, dict[str, str]]) -> None:
+async def test_answer_names_session_entity_tag_and_links(session: Joined) -> None:
     _, answer, headers = session
     assert headers["Content-Type"].startswith("application/sdp")
     assert re.fullmatch(r'"[^"]+"', headers["ETag"]), "a strong entity tag (RFC 9725 4.3.1)"
@@ -124,9 +125,7 @@ async def test_unknown_resource_is_404(node: Node, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PATCH"])
-async def test_session_that_is_not_there_is_404(
-    node: Node, session: tuple[str, str, dict[str, str]], method: str
-) -> None:
+async def test_session_that_is_not_there_is_404(node: Node, session: Joined, method: str) -> None:
     gone = session[0][:-6] + "nobody"
     headers = FRAGMENT | {"If-Match": "*"}
     async with node.http.request(method, gone, data="a=ice-ufrag:x\r\n", headers=headers) as response:
@@ -140,25 +139,22 @@ async def test_get_on_an_endpoint_is_405_with_what_is_allowed(node: Node, room: 
         assert {"POST", "OPTIONS"} <= {m.strip() for m in response.headers["Allow"].split(",")}
 
 
-async def test_deleted_session_is_gone(node: Node, session: tuple[str, str, dict[str, str]]) -> None:
+async def test_deleted_session_is_gone(node: Node, session: Joined) -> None:
     async with node.http.delete(session[0]) as response:
         assert response.status == 200
     async with node.http.delete(session[0]) as response:
         await problem(response, 404)
 
 
-async def test_trickled_candidate_is_taken(node: Node, session: tuple[str, str, dict[str, str]]) -> None:
+async def test_trickled_candidate_is_taken(node: Node, session: Joined) -> None:
     location, _, headers = session
-    sdp = await offer()
-    parts = [re.search(rf"a={key}:.*", sdp) for key in ("ice-ufrag", "ice-pwd")]
-    assert all(parts)
     body = "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\na=candidate:1 1 udp 2130706431 192.0.2.9 5000 typ host\r\n"
     match = FRAGMENT | {"If-Match": headers["ETag"]}
     async with node.http.patch(location, data=body, headers=match) as response:
         assert response.status == 204, await response.text()
 
 
-async def test_restart_changes_credentials_and_entity_tag(node: Node, session: tuple[str, str, dict[str, str]]) -> None:
+async def test_restart_changes_credentials_and_entity_tag(node: Node, session: Joined) -> None:
     location, answer, headers = session
     body = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
     async with node.http.patch(location, data=body, headers=FRAGMENT | {"If-Match": "*"}) as response:
@@ -172,13 +168,13 @@ async def test_restart_changes_credentials_and_entity_tag(node: Node, session: t
         await problem(response, 412)
 
 
-async def test_patch_without_precondition_is_428(node: Node, session: tuple[str, str, dict[str, str]]) -> None:
+async def test_patch_without_precondition_is_428(node: Node, session: Joined) -> None:
     body = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
     async with node.http.patch(session[0], data=body, headers=FRAGMENT) as response:
         await problem(response, 428)
 
 
-async def test_patch_of_another_type_is_415(node: Node, session: tuple[str, str, dict[str, str]]) -> None:
+async def test_patch_of_another_type_is_415(node: Node, session: Joined) -> None:
     async with node.http.patch(session[0], data="v=0", headers=SDP | {"If-Match": "*"}) as response:
         await problem(response, 415)
 
@@ -270,9 +266,9 @@ async def test_good_token_joins_and_is_told_of_ice_servers(strict: Node, room: s
         assert 'rel="ice-server"' in response.headers["Link"] and "turn:turn.example.org" in response.headers["Link"]
         location = response.headers["Location"]
     async with strict.http.delete(location) as response:
-        assert response.status in (401, 200)
+        await problem(response, 401)
     async with strict.http.delete(location, headers={"Authorization": f"Bearer {bearer}"}) as response:
-        assert response.status in (200, 404)
+        assert response.status == 200
 
 
 async def test_rooms_are_not_listed_without_a_token(strict: Node) -> None:
