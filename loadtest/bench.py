@@ -13,7 +13,7 @@ import resource
 import shlex
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +28,8 @@ from loadtest.report import Book
 from loadtest.server import split_cores
 from loadtest.stages import QUICK, Plan
 
-STAGES: dict[str, Callable[[Book, Plan], Awaitable[None]]] = {
+Stage = Callable[[Book, Plan], Awaitable[None]]
+STAGES: dict[str, Stage] = {
     "floor": stages.floor,
     "yardstick": stages.yardstick,
     "cost": stages.cost,
@@ -89,20 +90,25 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
     task, failed = asyncio.current_task(), False
     if task:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    if set(chosen) & NODE_STAGES:
-        with console.status("first start, which fills the kernel cache"):
-            await stages.first_start(book)
-    for repetition in range(plan.repetitions):
-        for name in chosen:
-            with console.status(f"repetition {repetition + 1} of {plan.repetitions}: {name}"):
-                try:
-                    await asyncio.wait_for(STAGES[name](book, plan), STAGE_TIMEOUT)
-                except (JoinError, RuntimeError, OSError, TimeoutError) as error:
-                    failed = True
-                    text = str(error) or type(error).__name__
-                    book.remark(f"stage {name} failed: {text[:2000]}")
+    for title, name, stage in schedule(plan, chosen):
+        with console.status(title):
+            try:
+                await asyncio.wait_for(stage(book, plan), STAGE_TIMEOUT)
+            except (JoinError, RuntimeError, OSError, TimeoutError) as error:
+                failed = True
+                text = str(error) or type(error).__name__
+                book.remark(f"stage {name} failed: {text[:2000]}")
     stages.ratios(book)
     return failed
+
+
+def schedule(plan: Plan, chosen: list[str]) -> Iterator[tuple[str, str, Stage]]:
+    """What to run, in order, each with a title: the kernel cache is filled first, repetitions are interleaved."""
+    if set(chosen) & NODE_STAGES:
+        yield "first start, which fills the kernel cache", "first start", stages.first_start
+    for repetition in range(plan.repetitions):
+        for name in chosen:
+            yield f"repetition {repetition + 1} of {plan.repetitions}: {name}", name, STAGES[name]
 
 
 def main(args: list[str]) -> int:

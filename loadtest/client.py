@@ -191,10 +191,10 @@ class Clients:
         return publisher
 
     async def subscribe(
-        self, room: str, identity: str, profiles: Sequence[str] = GCM_ONLY, *, opened: bool = False
+        self, room: str, publisher: str, profiles: Sequence[str] = GCM_ONLY, *, opened: bool = False
     ) -> Subscriber:
-        """Join as a subscriber; `opened`: all of its packets are opened and checked. JoinError."""
-        peer, location = await self._join(f"/whep/{room}/{identity}", None, profiles)
+        """Join to watch the publisher of that identity; `opened`: all packets are opened and checked. JoinError."""
+        peer, location = await self._join(f"/whep/{room}/{publisher}", None, profiles)
         subscriber = Subscriber(self, peer, location, opened)
         self.sessions.append(subscriber)
         return subscriber

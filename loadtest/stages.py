@@ -33,6 +33,7 @@ COST, LOSS, LATENCY, JOINS, MEMORY, START, FLOOR, FLOOD = (
 SINGLY, MIX = "sendmmsg, GCM, 100 sockets", "a frame by GSO and two Opus packets singly, GCM, 100 sockets"
 EVEN, BURST = "even", "frames in bursts"
 PARALLEL = 16  # joins at once where their speed is not what is measured
+PUBLISHER = "p"  # identity of every room's publisher
 OPENED_EVERY = 25  # one in so many subscribers opens and checks all it gets
 MEMORY_AT = 200  # subscribers for memory per subscriber
 ROOMS = 10
@@ -67,7 +68,7 @@ async def fill(
 
     async def one(k: int) -> Subscriber:
         async with gate:
-            return await clients.subscribe(room, f"s{k}", profiles, opened=k % OPENED_EVERY == 0)
+            return await clients.subscribe(room, PUBLISHER, profiles, opened=k % OPENED_EVERY == 0)
 
     return list(await asyncio.gather(*(one(k) for k in range(have, want))))
 
@@ -93,7 +94,7 @@ def note_faults(book: Book, case: str, window: Window) -> None:
         book.remark(f"{case}: {window.wrong} packets could not be opened or were not what was sent")
 
 
-async def first_start(book: Book) -> None:
+async def first_start(book: Book, plan: Plan) -> None:
     """Fill the kernel cache, so that later starts are warm; the time is noted apart."""
     server_cores, _ = split_cores()
     with start_node(server_cores) as server:
@@ -106,7 +107,7 @@ async def cost(book: Book, plan: Plan) -> None:
     with start_node(server_cores) as server:
         note_start(book, server)
         async with Clients(server.base, subscribers=sum(plan.sizes[-1:]) + 128, publishers=2) as clients:
-            publisher = await clients.publish("wide", "p")
+            publisher = await clients.publish("wide", PUBLISHER)
             await run_window(clients, server, [(publisher, 0)], burst=False, frames=25)
             await sizes(book, plan, clients, server, publisher)
             await clients.leave([s for s in clients.sessions if isinstance(s, Subscriber)])
@@ -144,7 +145,7 @@ def note_start(book: Book, server: Server) -> None:
 
 async def cm(book: Book, plan: Plan, clients: Clients, server: Server) -> None:
     """The same at 100 subscribers with the older profile."""
-    publisher = await clients.publish("cm", "p", CM_ONLY)
+    publisher = await clients.publish("cm", PUBLISHER, CM_ONLY)
     await run_window(clients, server, [(publisher, 0)], burst=False, frames=5)
     await fill(clients, "cm", 0, 100, CM_ONLY)
     await run_window(clients, server, [(publisher, 100)], burst=False, frames=25)
@@ -159,7 +160,7 @@ async def joins(book: Book, plan: Plan) -> None:
     with start_node(server_cores) as server:
         note_start(book, server)
         async with Clients(server.base, subscribers=4 * plan.joins + plan.frame_joins, publishers=1) as clients:
-            publisher = await clients.publish("room", "p")
+            publisher = await clients.publish("room", PUBLISHER)
             publisher.begin(burst=False)
             warm = asyncio.create_task(keep_warm(publisher))
             await asyncio.sleep(1)
@@ -179,8 +180,8 @@ async def keep_warm(publisher: Publisher) -> None:
 async def first_frames(book: Book, plan: Plan, clients: Clients) -> None:
     """One join after another, each to its first whole keyframe."""
     joined = []
-    for k in range(plan.frame_joins):
-        subscriber = await clients.subscribe("room", f"f{k}")
+    for _ in range(plan.frame_joins):
+        subscriber = await clients.subscribe("room", PUBLISHER)
         await subscriber.wait(frame=True, timeout=10)
         joined.append(subscriber)
     times = [s.peer.timings for s in joined]
@@ -202,13 +203,13 @@ async def join_rate(book: Book, clients: Clients, server: Server, count: int, pa
     """`count` joins, so many at once, until each has had a packet."""
     gate, cpu, begun = asyncio.Semaphore(parallel), server.cpu(), time.monotonic()
 
-    async def one(k: int) -> Subscriber:
+    async def one() -> Subscriber:
         async with gate:
-            subscriber = await clients.subscribe("room", f"j{parallel}-{k}")
+            subscriber = await clients.subscribe("room", PUBLISHER)
             await subscriber.wait(frame=False, timeout=10)
             return subscriber
 
-    joined = await asyncio.gather(*(one(k) for k in range(count)))
+    joined = await asyncio.gather(*(one() for _ in range(count)))
     seconds = time.monotonic() - begun
     limit = 150 if parallel > 1 else None
     book.note(JOINS, f"joins a second, {parallel} at a time", "1/s", count / seconds, limit=limit, least=True)
@@ -233,7 +234,7 @@ async def latency_of(book: Book, plan: Plan, clients: Clients, server: Server, r
     """`rooms` rooms of `each` subscribers, evenly paced."""
     filled = []
     for k in range(rooms):
-        publisher = await clients.publish(f"{rooms}-{k}", "p")
+        publisher = await clients.publish(f"{rooms}-{k}", PUBLISHER)
         filled.append((publisher, each))
         for subscriber in await fill(clients, f"{rooms}-{k}", 0, each):
             clients.sink.rows[subscriber.row].opened = 1
@@ -260,7 +261,7 @@ async def flood(book: Book, plan: Plan) -> None:
     with start_node(server_cores) as server:
         note_start(book, server)
         async with Clients(server.base, subscribers=FLOOD_SUBSCRIBERS, publishers=1) as clients:
-            publisher = await clients.publish("flood", "p")
+            publisher = await clients.publish("flood", PUBLISHER)
             clients.publishers.rows[publisher.row].frame_ns = FLOOD_FRAME_NS
             for subscriber in await fill(clients, "flood", 0, FLOOD_SUBSCRIBERS):
                 clients.sink.rows[subscriber.row].opened = 1
@@ -339,7 +340,7 @@ async def yardstick(book: Book, plan: Plan) -> None:
     server_cores, _ = split_cores()
     with start_yardstick(server_cores) as server:
         async with Clients(server.base, subscribers=16, publishers=1) as clients:
-            publisher = await clients.publish("y", "p")
+            publisher = await clients.publish("y", PUBLISHER)
             await fill(clients, "y", 0, 10)
             await run_window(clients, server, [(publisher, 10)], burst=False, frames=25)
             for mode in (EVEN, BURST):
