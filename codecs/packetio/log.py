@@ -21,7 +21,6 @@ from mediacodecs.kernel import kernel
 from packetio.memory import (
     PAGE,
     Region,
-    bytes_at,
     copy_bytes,
     load_acquire,
     numbers_at,
@@ -354,9 +353,3 @@ class PacketLog:
 def load_acquire_py(address: int) -> int:
     """`load_acquire` for callers in Python."""
     return int64(load_acquire(address))
-
-
-@kernel
-def packet_bytes(base: int, at: int, size: int) -> Any:
-    """The bytes of a packet as an array over the log (kernels only)."""
-    return bytes_at(bytes_address(base, at), size)

@@ -17,7 +17,7 @@ from mediaserver.engine.lists import remove_waiting
 from mediaserver.engine.ring import COMMAND_SIZE, RING_SIZE, TAIL, emit
 from mediaserver.engine.rtcp_out import goodbye
 from mediaserver.engine.send import flush
-from mediaserver.engine.sources import detach, set_source, start_cursor
+from mediaserver.engine.sources import detach, set_source, start_cursor, start_subscriptions
 from mediaserver.engine.tables import drop_addresses, drop_ufrag, put_ufrag
 from packetio.log import JOURNAL_HEAD, log_at
 from packetio.memory import copy_bytes, load_acquire, store_release
@@ -53,6 +53,7 @@ def transport_command(w: Any, op: int, index: int) -> None:
     elif op == L.SECURE_TRANSPORT:
         t.secured = 1
         t.next_report = t.next_twcc = w.now
+        start_subscriptions(w, t)
     elif op == L.RESTART_ICE:
         if t.old_ufrag:
             drop_ufrag(w, t.old_ufrag)

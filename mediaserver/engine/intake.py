@@ -131,7 +131,7 @@ def begin(layer: Any, sequence: int) -> int:
         start = begin_epoch(layer.log, log.packets)
     position = start + 65536 | sequence
     layer.started, layer.odd = 1, -1
-    layer.base = position
+    layer.first_position = position
     layer.highest = position - 1
     layer.received = layer.expected_prior = layer.received_prior = 0
     layer.missing_count = 0

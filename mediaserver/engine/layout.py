@@ -117,6 +117,8 @@ TRANSPORT = np.dtype(
         ("ssrc_count", "i8"),  # slots in use
         ("ssrc_total", "i8"),  # SSRCs ever learnt: libsrtp keeps a stream for each
         ("ssrc_limit", "i8"),
+        ("rtcp_ssrcs", "u4", (128,)),  # SSRCs that the peer's RTCP comes from: libsrtp keeps a stream for each
+        ("rtcp_ssrc_count", "i8"),
         ("first_layer", "i4"),
         ("first_subscription", "i4"),
         ("twcc", "i4"),  # index in the TWCC table; 0: no feedback is sent
@@ -156,7 +158,7 @@ LAYER = np.dtype(
         ("started", "i8"),  # 1: positions are being counted in this epoch
         ("highest", "i8"),  # position
         ("odd", "i8"),  # sequence number of a packet far from the rest, as RFC 3550 A.1 has it; -1: none
-        ("base", "i8"),  # position of the first packet of the epoch
+        ("first_position", "i8"),  # of the epoch
         ("received", "i8"),  # packets of the epoch
         ("expected_prior", "i8"),
         ("received_prior", "i8"),

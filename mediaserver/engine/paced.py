@@ -15,7 +15,7 @@ from mediaserver.engine.access import feed_of, packet_of, subscription_of, trans
 from mediaserver.engine.forward import even_out, load_packet, send_run
 from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, WAITING
 from mediaserver.engine.lists import add_live, remove_paced
-from mediaserver.engine.sources import detach, start_cursor, start_paced
+from mediaserver.engine.sources import detach, may_start, start_cursor, start_paced
 from packetio.log import entry_address, entry_at, holds, log_at, newest_keyframe
 
 PACE = 5 * MS  # ns between looks at paced cursors
@@ -103,7 +103,7 @@ def behind(w: Any, sub: Any, base: int, position: int) -> bool:
 def switch_when_due(w: Any, index: int, sub: Any) -> bool:
     """Switch a lagged cursor to its target when a keyframe of it has just become due."""
     feed = feed_of(w, sub.target)
-    if sub.next_codec != log_at(feed.log).codec:
+    if not may_start(w, sub, feed):
         return False
     position = newest_keyframe(feed.log, w.now - sub.lag)
     if position < 0 or entry_at(entry_address(feed.log, position)).arrival < w.now - sub.lag - 6 * PACE:

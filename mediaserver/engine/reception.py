@@ -44,8 +44,8 @@ def count_reception(layer: Any, timestamp: int, arrival: int, clock_rate: int) -
 @kernel
 def fill_block(layer: Any, now: int, block: Any) -> None:
     """Fill a REPORT_BLOCK for a layer and begin the next interval (RFC 3550 A.3)."""
-    cycles = (layer.highest >> 16) - (layer.base >> 16)
-    expected = layer.highest - layer.base + 1
+    cycles = (layer.highest >> 16) - (layer.first_position >> 16)
+    expected = layer.highest - layer.first_position + 1
     interval = expected - layer.expected_prior
     lost = interval - (layer.received - layer.received_prior)
     layer.expected_prior, layer.received_prior = expected, layer.received

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mediacodecs.bits import be32
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.rtcp import (
@@ -51,6 +52,12 @@ def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
     if t.secured == 0:
         w.drop_srtp += 1
         return
+    b = bytes_at(address, SLOT)
+    sender = be32(b, 4)
+    known = known_sender(t, sender)
+    if not known and t.rtcp_ssrc_count >= t.rtcp_ssrcs.size:
+        w.drop_ssrc += 1
+        return
     words = w.words.ctypes.data + LENGTH_AT
     length = length_at(words)
     length.value = size
@@ -58,10 +65,12 @@ def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
         w.drop_srtp += 1
         t.bad_srtp += 1
         return
+    if not known:
+        t.rtcp_ssrcs[t.rtcp_ssrc_count] = sender
+        t.rtcp_ssrc_count += 1
     w.rtcp_in += 1
     t.packets_in += 1
     t.bytes_in += size
-    b = bytes_at(address, SLOT)
     end = int64(length.value)
     at = int64(0)
     while at < end:
@@ -70,6 +79,15 @@ def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
             w.drop_garbage += 1
             return
         handle_packet(w, transport_index, t, b)
+
+
+@kernel
+def known_sender(t: Any, ssrc: int) -> bool:
+    """Whether authentic RTCP of the peer came from this SSRC before."""
+    for k in range(t.rtcp_ssrc_count):
+        if int64(t.rtcp_ssrcs[k]) == ssrc:
+            return True
+    return False
 
 
 @kernel

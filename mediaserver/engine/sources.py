@@ -11,7 +11,7 @@ from typing import Any
 
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from mediaserver.engine.access import feed_of, subscription_of
+from mediaserver.engine.access import feed_of, subscription_of, transport_of
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, SOURCE_STARTED, VIDEO, WAITING
 from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_live, remove_paced, remove_waiting
@@ -91,7 +91,7 @@ def start_waiting(w: Any, feed_index: int, p: Any) -> None:
     while index:
         sub = subscription_of(w, index)
         following = int64(sub.wait_next)
-        if sub.next_codec != log_at(feed.log).codec or sub.paused or (sub.lag > 0 and sub.mode == PACED):
+        if not may_start(w, sub, feed) or (sub.lag > 0 and sub.mode == PACED):
             index = following
             continue
         if sub.lag > 0:
@@ -137,10 +137,31 @@ def replay_from(w: Any, sub: Any, feed: Any) -> int:
 
 
 @kernel
+def may_start(w: Any, sub: Any, feed: Any) -> bool:
+    """Whether a subscription may begin on a feed: keys agreed, not paused, and the codec that its types are for."""
+    if sub.paused or transport_of(w, sub.transport).secured == 0:
+        return False
+    return bool(sub.next_codec == log_at(feed.log).codec)
+
+
+@kernel
+def start_subscriptions(w: Any, t: Any) -> None:
+    """The transport's keys are agreed: its subscriptions begin on what they were given meanwhile."""
+    index = int64(t.first_subscription)
+    while index:
+        sub = subscription_of(w, index)
+        target = int64(sub.target)
+        if target:
+            remove_waiting(w, index)
+            start_cursor(w, index, target)
+        index = int64(sub.next)
+
+
+@kernel
 def start_cursor(w: Any, index: int, feed_index: int) -> None:
     """Begin on a feed: from a fresh keyframe in the log, else at the next keyframe, which is asked for."""
     sub, feed = subscription_of(w, index), feed_of(w, feed_index)
-    if sub.next_codec != log_at(feed.log).codec or sub.paused:
+    if not may_start(w, sub, feed):
         add_waiting(w, index, feed_index)
         return
     idle = sub.mode != LIVE and sub.mode != PACED

@@ -101,7 +101,7 @@ class Track:
     def begin(self, position: int) -> None:
         """Let the first packet have this position; its low 16 bits are its sequence number."""
         self.first = position
-        self.record["base"] = position  # numpy's own attribute of that name hides the field
+        self.record.first_position = position
         self.record.highest = position - 1
 
     def logged(self, position: int, payload: bytes) -> None:

@@ -350,6 +350,24 @@ async def test_full_tables_refuse_and_leave_all_as_it_was(room: Room) -> None:
     publisher.transport.add_layer(kind=L.VIDEO, mid="again", rid=None, ssrc=None, rtx_ssrc=None, clock_rate=90000)
 
 
+async def test_subscription_with_a_source_waits_for_its_keys(room: Room) -> None:
+    """A viewer has a source as soon as it has joined, long before its handshake is over."""
+    publisher, (layer,) = await room.publisher()
+    await started(publisher, layer)
+    viewer = Peer(room.engine, room.engine.workers[0])
+    room.peers.append(viewer)
+    subscription = viewer.transport.add_subscription(kind=L.VIDEO, mid="v", cname="c", clock_rate=90000)
+    subscription.set_source(layer, 120, 121)
+    viewer.check()
+    await asyncio.wait_for(viewer.connected, 5)
+    send_video(publisher, 101, 2, key=True)
+    await until(lambda: int(layer.log.header.received_packets) == 2)
+    viewer.transport.secure(viewer.contexts)
+    send_video(publisher, 102, 3)
+    packets = await viewer.receive(2)
+    assert [p.payload[-1] for p in packets] == [2, 3]
+
+
 async def test_encoder_that_restarts_again_and_again_is_followed(room: Room) -> None:
     publisher, (layer,) = await room.publisher()
     viewer, subscription = await room.subscriber()
