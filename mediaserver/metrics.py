@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -14,23 +15,23 @@ from mediaserver.engine.layout import LATENCY_BUCKETS
 from mediaserver.signalling.sessions import HANDSHAKE_BUCKETS, Sessions
 
 COUNTERS = {
-    "received": ("weir_received_packets", "Datagrams received"),
-    "received_bytes": ("weir_received_bytes", "Bytes received"),
-    "forwarded": ("weir_forwarded_packets", "RTP packets forwarded"),
-    "forwarded_bytes": ("weir_forwarded_bytes", "Bytes forwarded"),
+    "received": ("weir_packets_received", "Datagrams received"),
+    "received_bytes": ("weir_bytes_received", "Bytes received"),
+    "forwarded": ("weir_packets_sent", "RTP packets forwarded"),
+    "forwarded_bytes": ("weir_bytes_sent", "Bytes forwarded"),
     "trains": ("weir_sent_messages", "Messages handed to the kernel; a message is a train of packets"),
     "sends": ("weir_send_calls", "sendmmsg calls"),
     "padded": ("weir_padded_packets", "Packets padded to the size of their train"),
     "stun_in": ("weir_stun_packets", "STUN messages received"),
     "dtls_in": ("weir_dtls_packets", "DTLS datagrams received"),
     "rtcp_in": ("weir_rtcp_packets", "RTCP datagrams received"),
-    "nack_in": ("weir_nack_received", "Packets that subscribers asked for again"),
-    "nack_out": ("weir_nack_sent", "Packets asked for again from publishers"),
-    "rtx_in": ("weir_rtx_received", "RTX packets from publishers"),
-    "rtx_out": ("weir_rtx_sent", "RTX packets to subscribers"),
-    "pli_in": ("weir_pli_received", "Keyframe requests from subscribers"),
-    "pli_out": ("weir_pli_sent", "Keyframe requests to publishers"),
-    "twcc_out": ("weir_twcc_sent", "Transport-wide feedback packets to publishers"),
+    "nack_in": ("weir_nacks_received", "Packets that subscribers asked for again"),
+    "nack_out": ("weir_nacks_sent", "Packets asked for again from publishers"),
+    "rtx_in": ("weir_retransmissions_received", "RTX packets from publishers"),
+    "rtx_out": ("weir_retransmissions_sent", "RTX packets to subscribers"),
+    "pli_in": ("weir_keyframe_requests_received", "Keyframe requests (PLI, FIR) from subscribers"),
+    "pli_out": ("weir_keyframe_requests_sent", "Keyframe requests (PLI) to publishers"),
+    "twcc_out": ("weir_transport_feedback_sent", "Transport-wide feedback packets to publishers"),
     "keyframe_starts": ("weir_keyframe_starts", "Late joins served from a keyframe in the log"),
     "rounds": ("weir_worker_rounds", "Rounds of the worker's loop"),
     "waits": ("weir_worker_waits", "Times the worker slept"),
@@ -64,7 +65,7 @@ class NodeCollector(Collector):
             for worker in self.engine.workers:
                 family.add_metric([str(worker.index)], int(worker.counters[field]))
             yield family
-        drops = CounterMetricFamily("weir_dropped_packets", "Packets dropped, by cause", labels=["worker", "cause"])
+        drops = CounterMetricFamily("weir_packets_dropped", "Packets dropped, by cause", labels=["worker", "cause"])
         for worker in self.engine.workers:
             for cause in DROPS:
                 drops.add_metric([str(worker.index), cause], int(worker.counters[f"drop_{cause}"]))
@@ -72,14 +73,16 @@ class NodeCollector(Collector):
 
     def _workers(self) -> Iterator[Metric]:
         idle = CounterMetricFamily("weir_worker_idle_seconds", "Time that the worker slept", labels=["worker"])
+        cpu = CounterMetricFamily("weir_worker_cpu_seconds", "Processor time that the worker used", labels=["worker"])
         used = GaugeMetricFamily("weir_table_used", "Records in use", labels=["worker", "table"])
         limit = GaugeMetricFamily("weir_table_limit", "Records there are", labels=["worker", "table"])
         for worker in self.engine.workers:
             idle.add_metric([str(worker.index)], int(worker.counters["idle"]) / 1e9)
+            cpu.add_metric([str(worker.index)], cpu_seconds(worker))
             for table, slots in tables(worker).items():
                 used.add_metric([str(worker.index), table], slots.used)
                 limit.add_metric([str(worker.index), table], slots.limit)
-        yield from (idle, used, limit)
+        yield from (idle, cpu, used, limit)
 
     def _latency(self) -> Metric:
         text = "Time of forwarded packets in the node, from the kernel's receive time stamp to the return of sendmmsg"
@@ -95,9 +98,17 @@ class NodeCollector(Collector):
 
     def _sessions(self) -> Iterator[Metric]:
         joins = CounterMetricFamily("weir_joins", "Joins, by kind and result", labels=["kind", "result"])
-        for (kind, result), count in self.sessions.joins.items():
+        for (kind, result), count in ({("whip", "ok"): 0, ("whep", "ok"): 0} | self.sessions.joins).items():
             joins.add_metric([kind, result], count)
         yield joins
+        ends = CounterMetricFamily("weir_handshakes", "Handshakes that are over, by result", labels=["result"])
+        for result, count in self.sessions.handshakes.results.items():
+            ends.add_metric([result], count)
+        yield ends
+        people = GaugeMetricFamily("weir_participants", "Participants, by what they do", labels=["role"])
+        people.add_metric(["publisher"], sum(len(room.publishers) for room in self.sessions.rooms.values()))
+        people.add_metric(["viewer"], sum(len(room.viewers) for room in self.sessions.rooms.values()))
+        yield people
         total, buckets = 0, []
         for bound in (*HANDSHAKE_BUCKETS, float("inf")):
             total += self.sessions.handshake_times[bound]
@@ -114,13 +125,20 @@ class NodeCollector(Collector):
         viewers = [viewer for room in rooms for viewer in room.viewers]
         subscriptions = [one for viewer in viewers for one in viewer.subscriptions]
         yield "weir_rooms", "Rooms with somebody in them", len(rooms)
-        yield "weir_publishers", "Participants who publish", len(publishers)
-        yield "weir_viewers", "Participants who watch", len(viewers)
+        yield "weir_transports", "Peers that the workers hold", sum(w.transport_used for w in self.engine.workers)
         yield "weir_tracks", "Tracks published", sum(len(publisher.tracks) for publisher in publishers)
         yield "weir_subscriptions", "Tracks forwarded to viewers", len(subscriptions)
-        paused = sum(one.state == "codec" for one in subscriptions)
-        yield "weir_subscriptions_without_codec", "Subscriptions paused because the viewer lacks the codec", paused
+        paused = sum(one.state in ("codec", "full") for one in subscriptions)
+        yield "weir_subscriptions_paused", "Subscriptions that can't be served: no codec in common, no room", paused
         yield "weir_handshakes_pending", "Unfinished handshakes", self.sessions.handshakes.pending
+
+
+def cpu_seconds(worker: Worker) -> float:
+    """Processor time of a worker's thread; 0 when it does not run."""
+    thread = worker.thread
+    if thread is None or thread.ident is None or not thread.is_alive():
+        return 0.0
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
 
 
 def tables(worker: Worker) -> dict[str, Any]:
@@ -138,6 +156,7 @@ def make_metrics(engine: Engine, sessions: Sessions) -> CollectorRegistry:
     """A registry of this node alone."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(NodeCollector(engine, sessions))
+    ProcessCollector(registry=registry)
     return registry
 
 

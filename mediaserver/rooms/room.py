@@ -49,7 +49,7 @@ class Publisher(Participant):
             for subscription in viewer.subscriptions:
                 if subscription.track is track:
                     subscription.update()
-            viewer.tell()
+            viewer.tell()  # the layers on offer have changed, if not what it gets
 
 
 class Viewer(Participant):
@@ -58,6 +58,9 @@ class Viewer(Participant):
     def __init__(self, room: Room, identity: str, peer: Peer, target: str, subscriptions: list[Subscription]) -> None:
         super().__init__(room, identity, peer)
         self.target, self.subscriptions = target, subscriptions
+        for subscription in subscriptions:
+            subscription.about = self.about
+            subscription.on_change = lambda changed: self.tell()
         self.listeners: set[asyncio.Event] = set()  # set when something about the subscriptions changes
 
     def tell(self) -> None:
@@ -84,14 +87,25 @@ class Room:
     def __init__(self, name: str) -> None:
         self.name = name
         self.publishers: dict[str, Publisher] = {}
+        self.joining: set[Publisher] = set()  # not connected yet
         self.viewers: set[Viewer] = set()
+        self._audiences: dict[str, set[Viewer]] = {}  # by the identity that they watch
 
     def viewers_of(self, identity: str) -> list[Viewer]:
         """Who watches a publisher, present or not."""
-        return [viewer for viewer in self.viewers if viewer.target == identity]
+        return list(self._audiences.get(identity, ()))
+
+    def viewer_count(self, identity: str) -> int:
+        """How many watch a publisher."""
+        return len(self._audiences.get(identity, ()))
+
+    def join(self, publisher: Publisher) -> None:
+        """A publisher is on its way: it holds a place, and takes nobody else's before it is connected."""
+        self.joining.add(publisher)
 
     def publish(self, publisher: Publisher) -> Publisher | None:
         """Let a publisher in; returns the one of the same identity whose place it takes."""
+        self.joining.discard(publisher)
         replaced = self.publishers.get(publisher.identity)
         self.publishers[publisher.identity] = publisher
         for viewer in self.viewers_of(publisher.identity):
@@ -101,21 +115,37 @@ class Room:
     def watch(self, viewer: Viewer) -> None:
         """Let a viewer in."""
         self.viewers.add(viewer)
+        self._audiences.setdefault(viewer.target, set()).add(viewer)
         viewer.attach(self.publishers.get(viewer.target))
 
     def leave(self, participant: Participant) -> None:
         """Somebody left; a publisher that was replaced does not take its successor along."""
         if isinstance(participant, Viewer):
-            self.viewers.discard(participant)
+            self._unwatch(participant)
+        elif isinstance(participant, Publisher) and participant in self.joining:
+            self.joining.discard(participant)
         elif self.publishers.get(participant.identity) is participant:
             del self.publishers[participant.identity]
             for viewer in self.viewers_of(participant.identity):
                 viewer.attach(None)
 
+    def _unwatch(self, viewer: Viewer) -> None:
+        self.viewers.discard(viewer)
+        audience = self._audiences.get(viewer.target, set())
+        audience.discard(viewer)
+        if not audience:
+            self._audiences.pop(viewer.target, None)
+
+    def review(self) -> None:
+        """Now and then: look again at what the publishers send."""
+        for publisher in self.publishers.values():
+            for track in publisher.tracks:
+                track.review()
+
     @property
     def count(self) -> int:
-        """People in the room."""
-        return len(self.publishers) + len(self.viewers)
+        """People in the room, those included who are joining."""
+        return len(self.publishers) + len(self.joining) + len(self.viewers)
 
     def describe(self) -> dict[str, Any]:
         """The room as GET /api/rooms tells it."""
@@ -124,7 +154,7 @@ class Room:
     def _describe(self, publisher: Publisher) -> dict[str, Any]:
         return {
             "identity": publisher.identity,
-            "viewers": len(self.viewers_of(publisher.identity)),
+            "viewers": self.viewer_count(publisher.identity),
             "tracks": [describe_track(track) for track in publisher.tracks],
         }
 

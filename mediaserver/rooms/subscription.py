@@ -18,6 +18,7 @@ from mediaserver.signalling.offers import SubscribedMedia
 
 log = get_logger("weir.rooms")
 State = Literal["waiting", "active", "no-media", "codec", "full"]
+ALL = 255  # no limit to the spatial or temporal layers
 
 
 class Subscription:
@@ -28,7 +29,9 @@ class Subscription:
         self.track: Track | None = None
         self.layer: Layer | None = None
         self.wanted: str | None = None
+        self.limits = (ALL, ALL)
         self.state: State = "waiting"
+        self.about: dict[str, str] = {}  # room and participant, for log lines
         self.on_change: Callable[[Subscription], None] = lambda subscription: None
         self._fresh = True
         self._payload_type = -1
@@ -57,9 +60,12 @@ class Subscription:
         self.track = None
         self.update()
 
-    def select(self, rid: str | None) -> None:
-        """Want one layer, or None: the highest that is being sent."""
+    def select(self, rid: str | None, max_spatial: int = ALL, max_temporal: int = ALL) -> None:
+        """Want one layer, or None: the highest that is being sent; and within it no more than these SVC layers."""
         self.wanted = rid
+        if (max_spatial, max_temporal) != self.limits:
+            self.limits = (max_spatial, max_temporal)
+            self.engine.set_layers(max_spatial, max_temporal)
         self.update()
 
     def update(self) -> None:
@@ -105,5 +111,8 @@ class Subscription:
         changed = state != self.state
         self.state, self.layer = state, layer
         if changed:
-            log.info("subscription", mid=self.media.mid, kind=self.media.kind, state=state, reason=self.reason)
+            paused = state in ("codec", "full")
+            write = log.warning if paused else log.debug
+            message = "subscription paused" if paused else "subscription"
+            write(message, mid=self.media.mid, kind=self.media.kind, state=state, reason=self.reason, **self.about)
         self.on_change(self)

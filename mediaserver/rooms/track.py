@@ -37,34 +37,57 @@ class Track:
         self.codec: Codec | None = None
         self.on_change: Callable[[Track], None] = lambda track: None
         self.meters = {layer: Meter(layer) for layer in layers}
+        self._ladder: list[Layer] = []
         for layer in layers:
             layer.on_started = self._on_started
             layer.on_paused = self._on_paused
 
     def _on_started(self, codec: int, payload_type: int) -> None:
         self.codec = self.codecs.get(payload_type, self.codec)
-        self.on_change(self)
+        self._changed()
 
     def _on_paused(self) -> None:
+        self._changed()
+
+    def _changed(self) -> None:
+        self._ladder = self.ladder()
         self.on_change(self)
 
-    def rank(self, layer: Layer) -> tuple[int, int]:
-        """Order of layers, lowest first: by pixels, as far as the streams told, else as the offer lists them."""
-        return layer.width * layer.height, self.layers.index(layer)
+    def review(self) -> None:
+        """Now and then: sizes become known, or change, without a layer starting or pausing."""
+        if self.ladder() != self._ladder:
+            self._changed()
+
+    def ladder(self) -> list[Layer]:
+        """The layers that are being sent, lowest first.
+
+        By pixels and then bitrate (in octaves, so that neighbours do not change places all the time); in the offer's
+        order as long as a stream has not told its size.
+        """
+        active = [layer for layer in self.layers if layer.active]
+        if not all(layer.width * layer.height for layer in active):
+            return active
+        return sorted(active, key=lambda layer: (layer.width * layer.height, self.meters[layer].bitrate().bit_length()))
 
     def best(self, wanted: str | None) -> Layer | None:
         """The layer for somebody who wants a rid (None: the highest): that one while it is sent, else the next lower.
 
         When only higher ones are sent, the lowest of these. None: nothing is being sent.
         """
-        active = sorted((layer for layer in self.layers if layer.active), key=self.rank)
-        if not active or wanted is None:
-            return active[-1] if active else None
+        ladder = self.ladder()
+        if not ladder or wanted is None:
+            return ladder[-1] if ladder else None
         target = next((layer for layer in self.layers if layer.rid == wanted), None)
-        if target is None or target.active:
-            return target or active[-1]
-        lower = [layer for layer in active if self.layers.index(layer) < self.layers.index(target)]
-        return lower[-1] if lower else active[0]
+        if target is None or target in ladder:
+            return target or ladder[-1]
+        lower = [layer for layer in ladder if self._is_lower(layer, target)]
+        return lower[-1] if lower else ladder[0]
+
+    def _is_lower(self, layer: Layer, target: Layer) -> bool:
+        """By the sizes that both had when they were sent, else by the offer's order."""
+        if layer.width and target.width:
+            return layer.width * layer.height < target.width * target.height
+        return self.layers.index(layer) < self.layers.index(target)
 
     def has_rid(self, rid: str) -> bool:
         """Whether a layer bears this rid."""

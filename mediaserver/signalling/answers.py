@@ -104,7 +104,7 @@ def _answer(offer: Offer, local: LocalTransport, sections: list[MediaDescription
     taken = [section for section in sections if section.port]
     bundled = offer.description.bundles[0] if offer.description.bundles else ()
     mids = tuple(section.mid for section in taken if section.mid is not None and section.mid in bundled)
-    taken[0].candidates = [_candidate(at, *candidate) for at, candidate in enumerate(local.candidates)]
+    taken[0].candidates = host_candidates(local)
     taken[0].end_of_candidates = True
     return serialise(
         SessionDescription(
@@ -209,6 +209,9 @@ def _give_track(section: MediaDescription, media: SubscribedMedia, track: LocalT
         section.ssrc_groups = [SsrcGroup("FID", (track.ssrc, track.rtx_ssrc))]
 
 
-def _candidate(at: int, address: str, port: int) -> Candidate:
-    """A host candidate; each address is a foundation of its own, and earlier ones are preferred."""
-    return Candidate(str(at + 1), 1, "udp", HOST_PREFERENCE + ((65535 - at) << 8), address, port, "host")
+def host_candidates(local: LocalTransport) -> list[Candidate]:
+    """Our host candidates; each address is a foundation of its own, and earlier ones are preferred."""
+    return [
+        Candidate(str(at + 1), 1, "udp", HOST_PREFERENCE + ((65535 - at) << 8), address, port, "host")
+        for at, (address, port) in enumerate(local.candidates)
+    ]

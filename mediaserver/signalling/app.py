@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +24,8 @@ log = get_logger("weir.http")
 WEB = Path(__file__).parent.parent / "web"
 EXPOSED = "Location, Link, ETag, Accept-Patch, Retry-After, WWW-Authenticate"
 METHODS = "GET, POST, PATCH, DELETE, OPTIONS"
+PROXIED = ("Forwarded", "X-Forwarded-For", "X-Real-IP")  # headers of a proxy, behind which everybody seems local
+BODY_TIMEOUT = 10.0  # seconds that a client may take to send a body
 HEADERS = "Authorization, Content-Type, If-Match, If-None-Match"
 NAME_MAX = 128
 TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
@@ -51,20 +55,36 @@ def name_of(request: web.Request, part: str) -> str:
     return name
 
 
-def bearer_of(request: web.Request) -> Bearer:
-    """Who asks. Raises Problem 401."""
-    return request.app[CONTEXT].tokens.bearer(request.headers.get("Authorization"), request.remote)
+def is_local(request: web.Request) -> bool:
+    """Whether the client itself is on this machine, and not a proxy that speaks for others."""
+    return is_loopback(request.remote) and not any(name in request.headers for name in PROXIED)
 
 
-async def sdp_body(request: web.Request, content_type: str) -> str:
-    """The body, which must be of this type. Raises Problem 400, 413 or 415."""
+def bearer_of(request: web.Request, *, expired: bool = False) -> Bearer:
+    """Who asks. `expired`: a token that has run out will do. Raises Problem 401."""
+    tokens = request.app[CONTEXT].tokens
+    return tokens.bearer(request.headers.get("Authorization"), local=is_local(request), expired=expired)
+
+
+def accepts(request: web.Request, content_type: str) -> None:
+    """Raise Problem 406 when the client can't take an answer of this type (RFC 9110 12.5.1)."""
+    ranges = ",".join(request.headers.getall("Accept", ["*/*"])).lower().split(",")
+    names = {one.partition(";")[0].strip() for one in ranges if not one.replace(" ", "").endswith((";q=0", ";q=0.0"))}
+    if not names & {content_type, content_type.partition("/")[0] + "/*", "*/*", ""}:
+        raise Problem(406, f"The answer is {content_type}, which the Accept header leaves out.")
+
+
+async def text_body(request: web.Request, content_type: str) -> str:
+    """The body, which must be of this type. Raises Problem 400, 408, 413 or 415."""
     if request.content_type != content_type:
-        raise Problem(
-            415, f"The body must be {content_type}, not {request.content_type}.", headers={"Accept": content_type}
-        )
+        name = "Accept-Patch" if request.method == "PATCH" else "Accept-Post"
+        found = request.content_type if "Content-Type" in request.headers else "without a type"
+        raise Problem(415, f"The body must be {content_type}, not {found}.", headers={name: content_type})
     try:
-        body = await request.read()
-        return body.decode()
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return (await request.read()).decode()
+    except TimeoutError:
+        raise Problem(408, f"The body took more than {BODY_TIMEOUT:.0f} s.", headers={"Connection": "close"}) from None
     except web.HTTPRequestEntityTooLarge:
         limit = request.app[CONTEXT].config.http.max_body
         raise Problem(413, f"The body is larger than {limit} bytes.") from None
@@ -72,20 +92,50 @@ async def sdp_body(request: web.Request, content_type: str) -> str:
         raise Problem(400, f"The body is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}.") from error
 
 
+async def json_body(request: web.Request) -> Any:
+    """The body as JSON. Raises Problem 400, 408, 413 or 415."""
+    text = await text_body(request, "application/json")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Problem(400, f"The body is not JSON: {error}.") from error
+
+
 def limit_joins(request: web.Request) -> None:
     """Count a join from this source. Raises Problem 429."""
     context = request.app[CONTEXT]
-    if context.config.limits.unlimited_loopback_joins and is_loopback(request.remote):
+    if context.config.limits.unlimited_loopback_joins and is_local(request):
         return
     wait = context.joins.take(request.remote or "", time.monotonic())
     if wait > 0:
-        headers = {"Retry-After": str(max(1, round(wait + 0.5)))}
-        raise Problem(429, "Too many joins came from this address; wait and try again.", headers=headers)
+        headers = {"Retry-After": str(math.ceil(wait))}
+        raise Problem(429, "Too many joins came from this address; wait and try again.", headers=headers, reason="rate")
+
+
+def counted(kind: str, post: Handler) -> Handler:
+    """A join handler whose outcomes are counted and logged by reason."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        joins = request.app[CONTEXT].sessions.joins
+        try:
+            response = await post(request)
+        except Problem as problem:
+            joins[kind, problem.reason] += 1
+            names = {"room": request.match_info["room"], "participant": request.match_info["identity"]}
+            log.info("join refused", kind=kind, status=problem.status, reason=problem.detail, **names)
+            raise
+        joins[kind, "ok"] += 1
+        return response
+
+    return handler
 
 
 def session_of(request: web.Request, kind: type[Any]) -> Session:
-    """The session that the path names, checked against who asks. Raises Problem 401, 403 or 404."""
-    bearer = bearer_of(request)
+    """The session that the path names, checked against who asks. Raises Problem 401, 403 or 404.
+
+    A token that has run out since the join still ends or mends what it began.
+    """
+    bearer = bearer_of(request, expired=True)
     session = request.app[CONTEXT].sessions.sessions.get(request.match_info["id"])
     if session is None or not isinstance(session.participant, kind) or session.room.name != request.match_info["room"]:
         raise Problem(404, "There is no such session, or it has ended.")
@@ -114,32 +164,27 @@ def created(session: Session, answer: str, path: str, links: list[str]) -> web.R
     response.headers["Location"] = path
     response.headers["ETag"] = f'"{session.etag}"'
     response.headers["Accept-Patch"] = "application/trickle-ice-sdpfrag"
-    for link in links:
-        response.headers.add("Link", link)
+    if links:
+        response.headers["Link"] = ", ".join(links)
     return response
 
 
-def refuse_method(allowed: str) -> Handler:
-    """A handler that answers 405 (RFC 9725 4.2: GET, HEAD and PUT are reserved)."""
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        raise Problem(
-            405, f"{request.method} is not for this resource; it takes {allowed}.", headers={"Allow": allowed}
-        )
-
-    return handler
+def allowed_methods(error: web.HTTPException | None) -> str:
+    """What a resource takes, by the router's refusal of something else."""
+    known = error.allowed_methods if isinstance(error, web.HTTPMethodNotAllowed) else set(METHODS.split(", "))
+    return ", ".join(sorted(known | {"OPTIONS"}))
 
 
 def with_cors(request: web.Request, response: web.StreamResponse, config: Config) -> None:
     """Let pages of the configured origins read the answer."""
     origin = request.headers.get("Origin")
     allowed = config.http.cors_origins
+    if "*" not in allowed:
+        response.headers["Vary"] = "Origin"
     if origin is None or ("*" not in allowed and origin not in allowed):
         return
     response.headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
     response.headers["Access-Control-Expose-Headers"] = EXPOSED
-    if "*" not in allowed:
-        response.headers["Vary"] = "Origin"
     if request.method == "OPTIONS":
         response.headers["Access-Control-Allow-Methods"] = METHODS
         response.headers["Access-Control-Allow-Headers"] = HEADERS
@@ -148,30 +193,46 @@ def with_cors(request: web.Request, response: web.StreamResponse, config: Config
 
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error into a JSON problem, and add CORS headers to every answer."""
-    config = request.app[CONTEXT].config
-    response: web.StreamResponse
+    """Turn every error into a JSON problem, and answer OPTIONS for every resource."""
+    if request.method == "OPTIONS":
+        return options(request)
     try:
-        response = await handler(request)
+        return await handler(request)
     except Problem as problem:
-        response = problem.response()
+        return problem.response()
     except web.HTTPException as error:
-        detail = f"{request.method} {request.path}: {error.reason}."
-        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        response = Problem(error.status, detail, headers=allow).response() if error.status >= 400 else error
+        return refusal(request, error)
     except (asyncio.CancelledError, ConnectionResetError):
         raise
     except Exception:
-        log.exception("a request failed", path=request.path)
-        response = Problem(500, "The node made a mistake; its log says which.").response()
-    if not response.prepared:
-        with_cors(request, response, config)
-    return response
+        names = {"room": request.match_info.get("room"), "participant": request.match_info.get("identity")}
+        log.exception("a request failed", method=request.method, path=request.path, **names)
+        return Problem(500, "The node made a mistake; its log says which.").response()
 
 
-async def options(request: web.Request) -> web.Response:
+def refusal(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    """The router's own refusals as JSON problems."""
+    if error.status < 400:
+        return error
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = allowed_methods(error)
+        detail = f"{request.method} is not for this resource; it takes {allowed}."
+        return Problem(405, detail, headers={"Allow": allowed}).response()
+    return Problem(error.status, f"{request.method} {request.path}: {error.reason}.").response()
+
+
+def options(request: web.Request) -> web.Response:
     """OPTIONS: CORS preflight, and what WHIP asks for (RFC 9725 4.2)."""
-    return web.Response(status=204, headers={"Accept-Post": "application/sdp", "Allow": METHODS})
+    allowed = allowed_methods(request.match_info.http_exception)
+    headers = {"Allow": allowed}
+    headers |= {"Accept-Post": "application/sdp"} if "POST" in allowed else {}
+    headers |= {"Accept-Patch": "application/trickle-ice-sdpfrag"} if "PATCH" in allowed else {}
+    return web.Response(status=204, headers=headers)
+
+
+async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
+    """CORS headers on every answer, streams included."""
+    with_cors(request, response, request.app[CONTEXT].config)
 
 
 async def healthz(request: web.Request) -> web.Response:
@@ -187,7 +248,7 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus' text format."""
-    body = await asyncio.get_running_loop().run_in_executor(None, request.app[CONTEXT].metrics)
+    body = request.app[CONTEXT].metrics()  # here and not in a thread: rooms must not change meanwhile
     return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
 
 
@@ -195,16 +256,15 @@ async def rooms(request: web.Request) -> web.Response:
     """GET /api/rooms: who publishes what, in the rooms that the bearer may see."""
     bearer = bearer_of(request)
     found = request.app[CONTEXT].sessions.rooms.values()
-    seen = [room.describe() for room in found if bearer.room is None or bearer.room == room.name]
+    seen = [room.describe() for room in found if bearer.lists or bearer.room == room.name]
     return web.json_response({"rooms": seen})
 
 
 async def page(request: web.Request) -> web.StreamResponse:
     """The page and its modules."""
-    file = WEB / (request.match_info.get("file") or "index.html")
-    if file.parent != WEB or file.suffix not in TYPES or not file.is_file():
-        raise Problem(404, f"There is nothing at {request.path}.")
-    return web.FileResponse(file, headers={"Content-Type": TYPES[file.suffix], "Cache-Control": "no-cache"})
+    file = WEB / (request.path.strip("/") or "index.html")
+    headers = {"Content-Type": TYPES[file.suffix], "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    return web.FileResponse(file, headers=headers)
 
 
 def make_app(context: Context) -> web.Application:
@@ -213,6 +273,7 @@ def make_app(context: Context) -> web.Application:
 
     app = web.Application(middlewares=[errors], client_max_size=context.config.http.max_body)
     app[CONTEXT] = context
+    app.on_response_prepare.append(add_cors)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     if context.config.metrics.enabled:
@@ -220,7 +281,8 @@ def make_app(context: Context) -> web.Application:
     app.router.add_get("/api/rooms", rooms)
     whip.add_routes(app)
     whep.add_routes(app)
-    app.router.add_route("OPTIONS", "/{path:.*}", options)
     app.router.add_get("/", page)
-    app.router.add_get("/{file}", page)
+    for file in WEB.iterdir():
+        if file.suffix in TYPES:
+            app.router.add_get(f"/{file.name}", page)
     return app

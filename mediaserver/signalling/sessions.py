@@ -33,6 +33,11 @@ RETRY = {"Retry-After": "5"}
 HANDSHAKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 
+def full(detail: str) -> Problem:
+    """A join that a limit refuses."""
+    return Problem(503, detail, headers=RETRY, reason="full")
+
+
 @dataclass(eq=False)
 class Session:
     """One WHIP or WHEP resource."""
@@ -90,16 +95,9 @@ class Sessions:
             finally:
                 self._forget_if_empty(room)
         except NegotiationError as error:
-            self.joins[kind, "offer"] += 1
             raise Problem(error.status, str(error), reason="offer") from error
         except (EngineFull, HandshakesFull) as error:
-            self.joins[kind, "full"] += 1
-            log.warning("join refused", room=room_name, reason=str(error))
             raise Problem(503, f"The node is full: {error}.", headers=RETRY, reason="full") from error
-        except Problem as problem:
-            self.joins[kind, problem.reason] += 1
-            raise
-        self.joins[kind, "ok"] += 1
         self.sessions[session.id] = session
         with about(**session.participant.about):
             log.info("joined", kind=kind, session=session.id, worker=session.peer.transport.worker.index)
@@ -111,10 +109,10 @@ class Sessions:
         room = self.rooms.get(name)
         if room is None:
             if len(self.rooms) >= self.config.limits.rooms:
-                raise Problem(503, f"The node has {len(self.rooms)} rooms, which is its limit.", headers=RETRY)
+                raise full(f"The node has {len(self.rooms)} rooms, which is its limit.")
             room = self.rooms[name] = Room(name)
         if room.count >= self.config.limits.participants_per_room:
-            raise Problem(503, f"The room has {room.count} participants, which is its limit.", headers=RETRY)
+            raise full(f"The room has {room.count} participants, which is its limit.")
         return room
 
     def _forget_if_empty(self, room: Room) -> None:
@@ -131,7 +129,8 @@ class Sessions:
         )
         return peer
 
-    def _local(self, peer: Peer) -> LocalTransport:
+    def local(self, peer: Peer) -> LocalTransport:
+        """Our end of a peer's transport, for an answer or for the reply to an ICE restart."""
         port = peer.transport.worker.port
         return LocalTransport(
             ufrag=peer.ufrag,
@@ -147,16 +146,13 @@ class Sessions:
         try:
             set_receiving(peer, offer)
             tracks = [add_track(peer, media) for media in offer.media]
-            answer = answer_publisher(offer, self._local(peer))
+            answer = answer_publisher(offer, self.local(peer))
         except BaseException:
             self._spawn(peer.close())
             raise
         publisher = Publisher(room, identity, peer, tracks)
-        session = self._session(room, identity, publisher, peer)
-        replaced = room.publish(publisher)
-        if replaced is not None:
-            self._end_participant(replaced, "another publisher took the identity")
-        return session, answer
+        room.join(publisher)
+        return self._session(room, identity, publisher, peer), answer
 
     def _watch(
         self, room: Room, target: str, identity: str, sdp: str, layer: str | None, lag: int
@@ -171,13 +167,14 @@ class Sessions:
                 made = peer.transport.add_subscription(
                     kind=KINDS[media.kind], mid=media.mid[:16], cname=name, clock_rate=media.codecs[0].clock_rate
                 )
-                made.set_lag(lag) if lag else None
+                if lag:
+                    made.set_lag(lag)
                 subscription = Subscription(media, made)
                 subscription.wanted = layer if media.kind == "video" else None
                 subscriptions.append(subscription)
                 rtx = made.rtx_ssrc if any(codec.rtx_payload_type is not None for codec in media.codecs) else None
                 tracks.append(LocalTrack(media.mid, made.ssrc, rtx, name, name, f"{name}-{media.kind}-{media.mid}"))
-            answer = answer_subscriber(offer, self._local(peer), tracks)
+            answer = answer_subscriber(offer, self.local(peer), tracks)
         except BaseException:
             self._spawn(peer.close())
             raise
@@ -188,11 +185,12 @@ class Sessions:
 
     def _session(self, room: Room, identity: str, participant: Publisher | Viewer, peer: Peer) -> Session:
         session = Session(secrets.token_urlsafe(12), room, identity, participant, peer)
-        peer.on_end = lambda reason: self._end_quietly(session, reason)
+        peer.about = participant.about
+        peer.on_end = lambda reason: self._ended(session, reason)
         peer.on_secured = lambda: self._secured(session)
         return session
 
-    def _end_quietly(self, session: Session, reason: str) -> None:
+    def _ended(self, session: Session, reason: str) -> None:
         self.end(session, reason)
 
     def _secured(self, session: Session) -> None:
@@ -203,6 +201,10 @@ class Sessions:
                 remote=":".join(str(part) for part in session.peer.transport.remote or ()),
                 seconds=round(time.monotonic() - session.peer.began, 4),
             )
+        if isinstance(session.participant, Publisher):
+            replaced = session.room.publish(session.participant)
+            if replaced is not None:
+                self._end_participant(replaced, "another publisher took the identity")
 
     def _end_participant(self, participant: Publisher | Viewer, reason: str) -> None:
         session = next((one for one in self.sessions.values() if one.participant is participant), None)
@@ -227,9 +229,11 @@ class Sessions:
         return task
 
     def check(self) -> None:
-        """Once a second: end the sessions whose peers have gone."""
+        """Once a second: end the sessions whose peers have gone, and look at what the others send."""
         for session in list(self.sessions.values()):
             session.peer.check(self.config.limits.ice_timeout)
+        for room in self.rooms.values():
+            room.review()
 
     async def close(self, grace: float) -> None:
         """End every session, and wait at most `grace` seconds for that."""

@@ -16,12 +16,13 @@ LEEWAY = 10  # seconds by which clocks may differ
 
 @dataclass(frozen=True)
 class Bearer:
-    """Who asks, and what they may. `room` None: any."""
+    """Who asks, and what they may. `room` None: any; `lists`: may see all rooms."""
 
     identity: str | None = None
     room: str | None = None
     publish: bool = True
     subscribe: bool = True
+    lists: bool = True
 
 
 def is_loopback(address: str | None) -> bool:
@@ -39,24 +40,25 @@ class Tokens:
     def __init__(self, auth: Auth) -> None:
         self.auth = auth
 
-    def bearer(self, header: str | None, remote: str | None) -> Bearer:
-        """Who the Authorization header says it is. Raises Problem 401."""
+    def bearer(self, header: str | None, *, local: bool, expired: bool = False) -> Bearer:
+        """Who the Authorization header says it is; `expired`: a token that has run out will do. Raises Problem 401."""
         if header is None:
-            if not self.auth.required or (self.auth.loopback_without_token and is_loopback(remote)):
+            if not self.auth.required or (self.auth.loopback_without_token and local):
                 return Bearer()
             raise Problem(401, "This needs an access token: Authorization: Bearer …", headers=CHALLENGE)
         scheme, _, token = header.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Problem(401, "The Authorization header is not of the form: Bearer TOKEN.", headers=CHALLENGE)
-        return self._read(token.strip())
+        return self._read(token.strip(), expired)
 
-    def _read(self, token: str) -> Bearer:
+    def _read(self, token: str, expired: bool) -> Bearer:
+        rules: jwt.types.Options = {"require": ["exp"], "verify_exp": not expired}
         try:
             issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
             secret = self.auth.keys.get(issuer) if isinstance(issuer, str) else None
             if secret is None:
                 raise Problem(401, f"The token's issuer {issuer!r} is not a key of this node.", headers=CHALLENGE)
-            claims = jwt.decode(token, secret, algorithms=["HS256"], leeway=LEEWAY, options={"require": ["exp"]})
+            claims = jwt.decode(token, secret, algorithms=["HS256"], leeway=LEEWAY, options=rules)
         except jwt.PyJWTError as error:
             raise Problem(401, f"The token can't be accepted: {error}.", headers=CHALLENGE) from error
         return bearer_of(claims)
@@ -75,6 +77,7 @@ def bearer_of(claims: dict[str, object]) -> Bearer:
         room=room if isinstance(room, str) else "",
         publish=joins and bool(video.get("canPublish", True)),
         subscribe=joins and bool(video.get("canSubscribe", True)),
+        lists=bool(video.get("roomList")),
     )
 
 

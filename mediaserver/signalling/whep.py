@@ -5,7 +5,6 @@ The identity in the path is the publisher's. `?layer=` wants a layer, `?lag=` mi
 
 from __future__ import annotations
 
-import json
 import secrets
 from typing import Any
 
@@ -16,14 +15,16 @@ from mediaserver.rooms.subscription import Subscription
 from mediaserver.signalling import events
 from mediaserver.signalling.app import (
     CONTEXT,
+    accepts,
     bearer_of,
+    counted,
     created,
     ice_links,
+    json_body,
     limit_joins,
     name_of,
-    refuse_method,
-    sdp_body,
     session_of,
+    text_body,
 )
 from mediaserver.signalling.problems import Problem
 from mediaserver.signalling.tokens import allow
@@ -37,8 +38,8 @@ AUTOMATIC = "auto"
 def wanted_lag(request: web.Request) -> int:
     """`?lag=` in milliseconds. Raises Problem 400."""
     text, most = request.query.get("lag", "0"), request.app[CONTEXT].config.late_join.lag_max
-    if not text.isdecimal() or int(text) > most:
-        raise Problem(400, f"lag is 0 to {most} milliseconds, not {text!r}.")
+    if not text.isdecimal() or len(text) > 9 or int(text) > most:
+        raise Problem(400, f"lag is 0 to {most} milliseconds, not {text[:40]!r}.")
     return int(text)
 
 
@@ -47,19 +48,20 @@ def wanted_layer(text: str | None) -> str | None:
     if text is None or text in ("", AUTOMATIC):
         return None
     if len(text) > 16 or not text.isprintable():
-        raise Problem(400, f"layer is a rid or {AUTOMATIC}, not {text!r}.")
+        raise Problem(400, f"layer is a rid or {AUTOMATIC}, not {text[:40]!r}.")
     return text
 
 
 async def post(request: web.Request) -> web.Response:
     """POST an offer: 201 with the answer, whether the publisher is there or not."""
     context = request.app[CONTEXT]
+    limit_joins(request)
     room, target = name_of(request, "room"), name_of(request, "identity")
     bearer = bearer_of(request)
     allow(bearer, room=room, publish=False)
     layer, lag = wanted_layer(request.query.get("layer")), wanted_lag(request)
-    offer = await sdp_body(request, "application/sdp")
-    limit_joins(request)
+    accepts(request, "application/sdp")
+    offer = await text_body(request, "application/sdp")
     viewer = bearer.identity or f"viewer-{secrets.token_hex(4)}"
     session, answer = context.sessions.watch(room, target, viewer, offer, layer=layer, lag=lag)
     path = resource_path(request, session.id)
@@ -89,12 +91,7 @@ def whole(body: dict[str, Any], key: str) -> int:
 async def choose_layer(request: web.Request) -> web.Response:
     """POST {mediaId?, encodingId?, maxSpatialLayerId?, maxTemporalLayerId?}."""
     session = session_of(request, Viewer)
-    if request.content_type != "application/json":
-        raise Problem(415, f"The body must be application/json, not {request.content_type}.")
-    try:
-        body = json.loads(await sdp_body(request, "application/json"))
-    except ValueError as error:
-        raise Problem(400, f"The body is not JSON: {error}.") from error
+    body = await json_body(request)
     if not isinstance(body, dict):
         raise Problem(400, "The body is not a JSON object.")
     assert isinstance(session.participant, Viewer)
@@ -107,9 +104,7 @@ async def choose_layer(request: web.Request) -> web.Response:
     if wanted is not None and track is not None and not track.has_rid(wanted):
         rids = ", ".join(layer.rid for layer in track.layers if layer.rid) or "none"
         raise Problem(404, f"The track has no layer {wanted!r}; it has {rids}.")
-    spatial, temporal = whole(body, "maxSpatialLayerId"), whole(body, "maxTemporalLayerId")
-    subscription.select(wanted)
-    subscription.engine.set_layers(spatial, temporal)
+    subscription.select(wanted, whole(body, "maxSpatialLayerId"), whole(body, "maxTemporalLayerId"))
     return web.Response(status=200)
 
 
@@ -119,18 +114,16 @@ async def free_layer(request: web.Request) -> web.Response:
     assert isinstance(session.participant, Viewer)
     for subscription in session.participant.subscriptions:
         subscription.select(None)
-        subscription.engine.set_layers(255, 255)
     return web.Response(status=200)
 
 
 def add_routes(app: web.Application) -> None:
     """WHEP's routes."""
-    app.router.add_post("/whep/{room}/{identity}", post)
-    for method in ("GET", "PUT", "PATCH", "DELETE"):
-        app.router.add_route(method, "/whep/{room}/{identity}", refuse_method("POST, OPTIONS"))
+    app.router.add_post("/whep/{room}/{identity}", counted("whep", post))
     resource = "/whep/{room}/{identity}/{id}"
     add_resource(app, resource, Viewer)
     app.router.add_post(resource + "/layer", choose_layer)
     app.router.add_delete(resource + "/layer", free_layer)
     app.router.add_post(resource + "/sse", events.subscribe)
-    app.router.add_get(resource + "/sse/{stream}", events.stream)
+    app.router.add_get(resource + "/sse/{stream}", events.stream, allow_head=False)
+    app.router.add_delete(resource + "/sse/{stream}", events.unsubscribe)

@@ -9,22 +9,23 @@ from aiohttp import web
 
 from mediacodecs.sdp import IceFragment, SdpError, parse_fragment, serialise_fragment
 from mediaserver.rooms.room import Publisher
+from mediaserver.signalling.answers import LocalTransport, host_candidates
 from mediaserver.signalling.app import (
     CONTEXT,
+    accepts,
     bearer_of,
+    counted,
     created,
     ice_links,
     limit_joins,
     name_of,
-    refuse_method,
-    sdp_body,
     session_of,
+    text_body,
 )
 from mediaserver.signalling.problems import Problem
 from mediaserver.signalling.tokens import allow
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
-RESOURCE = "DELETE, PATCH, OPTIONS"
 
 
 def resource_path(request: web.Request, session_id: str) -> str:
@@ -37,12 +38,20 @@ def resource_path(request: web.Request, session_id: str) -> str:
 async def post(request: web.Request) -> web.Response:
     """POST an offer: 201 with the answer."""
     context = request.app[CONTEXT]
+    limit_joins(request)
     room, identity = name_of(request, "room"), name_of(request, "identity")
     allow(bearer_of(request), room=room, publish=True, identity=identity)
-    offer = await sdp_body(request, "application/sdp")
-    limit_joins(request)
+    accepts(request, "application/sdp")
+    offer = await text_body(request, "application/sdp")
     session, answer = context.sessions.publish(room, identity, offer)
     return created(session, answer, resource_path(request, session.id), ice_links(context.config))
+
+
+def restart_reply(local: LocalTransport, mid: str | None) -> str:
+    """The fragment with our new credentials, and our candidates, which replace those of the answer."""
+    candidates = host_candidates(local)
+    fragment = IceFragment(ufrag=local.ufrag, pwd=local.pwd, candidates=candidates, end_of_candidates=True, mid=mid)
+    return serialise_fragment(fragment, ice_lite=True)
 
 
 def check_etag(request: web.Request, etag: str) -> bool:
@@ -50,9 +59,10 @@ def check_etag(request: web.Request, etag: str) -> bool:
     wanted = request.headers.get("If-Match")
     if wanted is None:
         raise Problem(428, "PATCH needs If-Match: the ETag of the ICE session, or * to restart ICE.")
-    if wanted.strip() == "*":
+    tags = [tag.strip() for tag in wanted.split(",")]
+    if "*" in tags:
         return True
-    if wanted.strip().strip('"') != etag:
+    if f'"{etag}"' not in tags:
         raise Problem(412, "If-Match does not name the current ICE session.")
     return False
 
@@ -63,7 +73,7 @@ def patch_for(kind: type[Any]) -> Any:
     async def patch(request: web.Request) -> web.Response:
         """PATCH a fragment: 204 for candidates, which a lite agent has no use for; 200 for an ICE restart."""
         session = session_of(request, kind)
-        text = await sdp_body(request, FRAGMENT)
+        text = await text_body(request, FRAGMENT)
         restart = check_etag(request, session.etag)
         try:
             fragment = parse_fragment(text)
@@ -75,7 +85,7 @@ def patch_for(kind: type[Any]) -> Any:
             raise Problem(400, "An ICE restart needs a=ice-ufrag and a=ice-pwd.")
         session.peer.restart_ice()
         session.renew_etag()
-        body = serialise_fragment(IceFragment(ufrag=session.peer.ufrag, pwd=session.peer.password), ice_lite=True)
+        body = restart_reply(request.app[CONTEXT].sessions.local(session.peer), fragment.mid)
         return web.Response(status=200, text=body, content_type=FRAGMENT, headers={"ETag": f'"{session.etag}"'})
 
     return patch
@@ -97,13 +107,9 @@ def add_resource(app: web.Application, path: str, kind: type[Any]) -> None:
     """Routes that WHIP and WHEP sessions have in common."""
     app.router.add_patch(path, patch_for(kind))
     app.router.add_delete(path, delete_for(kind))
-    for method in ("GET", "PUT", "POST"):
-        app.router.add_route(method, path, refuse_method(RESOURCE))
 
 
 def add_routes(app: web.Application) -> None:
     """WHIP's routes."""
-    app.router.add_post("/whip/{room}/{identity}", post)
-    for method in ("GET", "PUT", "PATCH", "DELETE"):
-        app.router.add_route(method, "/whip/{room}/{identity}", refuse_method("POST, OPTIONS"))
+    app.router.add_post("/whip/{room}/{identity}", counted("whip", post))
     add_resource(app, "/whip/{room}/{identity}/{id}", Publisher)

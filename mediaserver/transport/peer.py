@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from mediaserver.engine.engine import Engine, Transport, Worker
@@ -18,6 +19,7 @@ from packetio.srtp import SrtpContexts
 
 SETTLE = 4.0  # seconds after the handshake in which its last flight may still be asked for
 WATCHFUL = 5.0  # seconds without a check that end a peer which seems to have said goodbye
+PATIENCE = 2.0  # seconds that a worker may take to let go of a transport
 
 log = get_logger("weir.transport")
 
@@ -27,11 +29,12 @@ class HandshakesFull(Exception):
 
 
 class Handshakes:
-    """How many handshakes are unfinished on this node, how many there may be, and how long the finished ones took."""
+    """How many handshakes are unfinished on this node, how many there may be, and how the finished ones went."""
 
     def __init__(self, limit: int, observe: Callable[[float], None]) -> None:
         self.limit, self.observe = limit, observe
         self.pending = 0
+        self.results: Counter[str] = Counter(ok=0, failed=0)
 
     def begin(self) -> None:
         """Count one more. Raises HandshakesFull."""
@@ -39,9 +42,10 @@ class Handshakes:
             raise HandshakesFull(f"{self.limit} handshakes are unfinished")
         self.pending += 1
 
-    def end(self) -> None:
-        """One is over, however it went."""
+    def end(self, result: str) -> None:
+        """One is over: "ok", "failed", or "refused" when there was no room for its transport."""
         self.pending -= 1
+        self.results[result] += 1
 
 
 class Peer:
@@ -56,10 +60,11 @@ class Peer:
         try:
             self.transport: Transport = engine.open_transport(worker, self.ufrag, self.password)
         except Exception:
-            handshakes.end()
+            handshakes.end("refused")
             raise
         self.on_secured: Callable[[], None] = lambda: None
         self.on_end: Callable[[str], None] = lambda reason: None
+        self.about: dict[str, str] = {}  # room and participant, for log lines
         self.began = time.monotonic()
         self.secured_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -72,7 +77,6 @@ class Peer:
         self._deadline = self._loop.call_later(timeout, self._end, "the handshake took too long")
         self.transport.on_datagram = self._on_datagram
         self.transport.on_connected = self._on_connected
-        self.transport.on_goodbye = lambda: self._end("the peer said goodbye")
 
     def expect(self, *, server: bool, fingerprints: list[tuple[str, str]]) -> None:
         """What the offer said: our DTLS role, and the fingerprints of the peer's certificate (algorithm, value)."""
@@ -85,7 +89,10 @@ class Peer:
         self.transport.restart_ice(self.ufrag, self.password)
 
     def check(self, ice_timeout: float) -> None:
-        """Once a second: has the peer gone? It lives while authenticated checks keep coming."""
+        """Once a second: has the peer gone? It lives while authenticated checks keep coming.
+
+        A BYE for all of its streams does not end it at once, because browsers send that too when they pause everything.
+        """
         goodbye = int(self.transport.record.last_goodbye)
         limit = ice_timeout
         if goodbye > self.transport.last_check:
@@ -95,19 +102,24 @@ class Peer:
 
     def _on_connected(self, address: tuple[str, int]) -> None:
         if self._endpoint is not None and not self._server:
-            self._endpoint.start(self._loop.time())
-            self._flush()
+            self._drive(lambda endpoint, now: endpoint.start(now))
 
     def _on_datagram(self, data: bytes) -> None:
-        if self._endpoint is None or self._ended:
-            return
-        self._endpoint.receive(data, self._loop.time())
-        self._flush()
+        self._drive(lambda endpoint, now: endpoint.receive(data, now))
 
     def _on_timer(self) -> None:
-        if self._endpoint is not None and not self._ended:
-            self._endpoint.handle_timer(self._loop.time())
+        self._drive(lambda endpoint, now: endpoint.handle_timer(now))
+
+    def _drive(self, step: Callable[[DtlsEndpoint, float], None]) -> None:
+        """One step of DTLS. A fault of ours ends this peer and no other: the engine's events of all go on."""
+        if self._endpoint is None or self._ended:
+            return
+        try:
+            step(self._endpoint, self._loop.time())
             self._flush()
+        except Exception:
+            log.exception("a DTLS step failed", **self.about)
+            self._end("the node made a mistake")
 
     def _flush(self) -> None:
         """Send what the endpoint has to say, act on its state, and set the timer anew."""
@@ -131,15 +143,15 @@ class Peer:
         self.transport.secure(SrtpContexts(endpoint.srtp_profile, local, remote))
         self.secured_at = time.monotonic()
         self._handshakes.observe(self.secured_at - self.began)
-        self._settle_handshake()
+        self._settle_handshake("ok")
         self._loop.call_later(SETTLE, self._shrink)
         self.on_secured()
 
-    def _settle_handshake(self) -> None:
+    def _settle_handshake(self, result: str) -> None:
         self._deadline.cancel()
         if self._pending:
             self._pending = False
-            self._handshakes.end()
+            self._handshakes.end(result)
 
     def _shrink(self) -> None:
         if self._endpoint is not None and self._endpoint.state is State.CONNECTED:
@@ -148,17 +160,21 @@ class Peer:
     def _end(self, reason: str) -> None:
         if not self._ended:
             self._ended = True
-            self._settle_handshake()
+            self._settle_handshake("failed")
             self.on_end(reason)
 
     async def close(self) -> None:
-        """Say goodbye by DTLS and RTCP and let everything go."""
+        """Say goodbye by RTCP, let everything go, and end DTLS: whoever hears that stops listening."""
         self._ended = True
-        self._settle_handshake()
+        self._settle_handshake("failed")
         if self._timer is not None:
             self._timer.cancel()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.transport.close()
+        except TimeoutError:
+            log.error("a worker does not let go of a transport", **self.about)
         if self._endpoint is not None:
             self._endpoint.close()
-            for datagram in self._endpoint.datagrams():
+            for datagram in self._endpoint.datagrams():  # still to its address: nobody else has had the record since
                 self.transport.send(datagram)
-        await self.transport.close()
