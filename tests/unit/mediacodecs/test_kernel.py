@@ -7,13 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
-from mediacodecs.kernel import JIT, cache_dir, kernel, source_hash
+from mediacodecs.kernel import JIT, OPTIONS, cache_dir, source_hash
+
+uncached = numba.njit(**OPTIONS | {"cache": False})  # code from the cache can't be looked at
 
 
-@kernel
+@uncached
 def total(values: np.ndarray) -> int:
     s = 0
     for value in values:
@@ -21,7 +24,7 @@ def total(values: np.ndarray) -> int:
     return s
 
 
-@kernel
+@uncached
 def twice(values: np.ndarray) -> int:
     return total(values) + total(values[1:])
 
@@ -29,7 +32,10 @@ def twice(values: np.ndarray) -> int:
 def test_kernels_hand_arrays_down_without_reference_counts() -> None:
     assert twice(np.arange(10)) == 90
     if JIT:
-        assert all("NRT_" not in code for code in twice.inspect_llvm().values())  # type: ignore[attr-defined]
+        code = "".join(twice.inspect_llvm().values())
+        assert "NRT_incref" not in code and "NRT_decref" not in code
+        with_counts = numba.njit(**OPTIONS | {"cache": False, "_nrt": True})(total.py_func)
+        assert with_counts(np.arange(3)) == 3
 
 
 def test_an_edit_to_any_kernel_source_names_another_cache_folder(tmp_path: Path) -> None:
@@ -43,6 +49,7 @@ def test_an_edit_to_any_kernel_source_names_another_cache_folder(tmp_path: Path)
         path = os.pathsep.join([str(tmp_path), *sys.path])
         return subprocess.run(
             [sys.executable, "-c", code],
+            cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": path},
             capture_output=True,
             check=True,
