@@ -91,7 +91,7 @@ class Node:
             "media": {"host": HOST, "port": self.udp_port, "advertised": [HOST]},
             "limits": {"unlimited_loopback_joins": True, "transports": 256},
             "auth": {"required": False, "keys": {KEY: SECRET}},
-            "log": {"level": "debug", "format": "json"},
+            "log": {"level": "info", "format": "json"},
         }
         self.configuration = merge(base, changes)
         self.base = f"http://{HOST}:{self.http_port}"

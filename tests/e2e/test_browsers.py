@@ -10,7 +10,6 @@ from tests.e2e.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
 MIME = {"vp8": "video/VP8", "vp9": "video/VP9", "h264": "video/H264", "av1": "video/AV1"}
-CAPTURED = {180: (320, 180), 360: (640, 360), 720: (1280, 720)}
 FULL, QUARTER = 1280, 320  # widths of the simulcast layers f and q at 720 lines
 
 
@@ -18,11 +17,10 @@ FULL, QUARTER = 1280, 320  # widths of the simulcast layers f and q at 720 lines
 async def test_picture_and_sound_of_one_browser_reach_another(node: Node, tabs: Tabs, room: str, name: str) -> None:
     await tabs.publish(node, room, codec=name)
     viewer = await tabs.watch(node, room)
-    await viewer.width(lambda w: w == CAPTURED[360][0], "the picture in its full size")
     stats = await viewer.frames(40)
     assert codec(stats) == MIME[name] and codec(stats, "audio") == "audio/opus"
     assert got(stats, "framesDropped") < 10 and got(stats, "packetsLost") == 0
-    assert got(stats, "frameHeight") == CAPTURED[360][1]
+    assert (got(stats, "frameWidth"), got(stats, "frameHeight")) == (320, 180)
     heard = await eventually(
         viewer.watcher, lambda s: got(s, "totalSamplesReceived", "audio") > 48_000, "a second of sound"
     )
@@ -72,7 +70,7 @@ async def test_viewer_who_asks_for_a_layer_at_the_join_gets_that_one(
     viewer = await tabs.watch(node, room, layer="q")
     assert got(await viewer.frames(30), "frameWidth") == 160
     await viewer.page.evaluate("weir.watchers[0].client.selectLayer('auto')")
-    await viewer.width(lambda w: w == 640, "the highest layer after all", seconds=30)
+    await viewer.width(lambda w: w == 320, "h, the highest layer that Chromium sends of 360 lines", seconds=30)
 
 
 async def test_sound_and_picture_stay_together(node: Node, tabs: Tabs, room: str) -> None:
@@ -103,14 +101,14 @@ async def test_phone_shows_live_figures_without_scrolling_sideways(node: Node, t
     shown = await eventually(
         lambda: figures(viewer), lambda f: f.get("Frames/s", "0") not in ("0", "–"), "live figures"
     )
-    assert shown["Resolution"] == "640×360" and shown["Codec"] == "VP8" and "bit/s" in shown["Bitrate"]
+    assert shown["Resolution"] == "320×180" and shown["Codec"] == "VP8" and "bit/s" in shown["Bitrate"]
     assert shown["RTT"].endswith("ms") and shown["Loss"] == "0.0 %"
     assert await viewer.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 async def test_two_publishers_are_watched_on_one_page(node: Node, tabs: Tabs, room: str) -> None:
-    await tabs.publish(node, room, "alice", resolution=180)
-    await tabs.publish(node, room, "bob", resolution=180, codec="h264")
+    await tabs.publish(node, room, "alice")
+    await tabs.publish(node, room, "bob", codec="h264")
     viewer = await tabs.watch(node, room, "alice,bob")
     first, second = await viewer.frames(20, index=0), await viewer.frames(20, index=1)
     assert {codec(first), codec(second)} == {"video/VP8", "video/H264"}

@@ -25,7 +25,7 @@ async def requests(publisher: Tab) -> int:
 
 
 async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(node: Node, tabs: Tabs, room: str) -> None:
-    publisher = await tabs.publish(node, room, resolution=180)
+    publisher = await tabs.publish(node, room)
     first, second = await tabs.open(node, room=room), await tabs.open(node, room=room)
     before = await requests(publisher)
     await start_watching(first)
@@ -38,7 +38,7 @@ async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(node:
 
 
 async def test_stale_keyframe_costs_exactly_one_request(node: Node, tabs: Tabs, room: str) -> None:
-    publisher = await tabs.publish(node, room, resolution=180)
+    publisher = await tabs.publish(node, room)
     first = await tabs.watch(node, room)
     await first.frames(STALE)
     before = await requests(publisher)
@@ -50,7 +50,7 @@ async def test_stale_keyframe_costs_exactly_one_request(node: Node, tabs: Tabs, 
 
 
 async def test_requests_of_viewers_who_come_at_once_are_joined(node: Node, tabs: Tabs, room: str) -> None:
-    publisher = await tabs.publish(node, room, resolution=180)
+    publisher = await tabs.publish(node, room)
     waiting = [await tabs.open(node, room=room) for _ in range(3)]
     first = await tabs.watch(node, room)
     await first.frames(STALE)

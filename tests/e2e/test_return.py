@@ -73,7 +73,7 @@ async def test_viewer_before_its_publisher_gets_the_picture_when_it_comes(node: 
     stats = await viewer.frames(20)
     assert await same_connection(viewer)
     heard = await eventually(viewer.watcher, lambda s: got(s, "packetsReceived", "audio") > 20, "sound")
-    assert got(stats, "frameWidth") == 640 and got(heard, "packetsLost", "audio") == 0
+    assert got(stats, "frameWidth") == 320 and got(heard, "packetsLost", "audio") == 0
 
 
 async def test_publisher_may_return_with_another_codec(node: Node, tabs: Tabs, room: str) -> None:
