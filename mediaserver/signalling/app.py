@@ -84,7 +84,7 @@ async def text_body(request: web.Request, content_type: str) -> str:
         async with asyncio.timeout(BODY_TIMEOUT):
             return (await request.read()).decode()
     except TimeoutError:
-        raise Problem(408, f"The body took more than {BODY_TIMEOUT:.0f} s.", headers={"Connection": "close"}) from None
+        raise Problem(408, f"The body took more than {BODY_TIMEOUT:.0f} s.") from None
     except web.HTTPRequestEntityTooLarge:
         limit = request.app[CONTEXT].config.http.max_body
         raise Problem(413, f"The body is larger than {limit} bytes.") from None

@@ -40,7 +40,7 @@ def free_tcp_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def configuration(**sections: Json) -> Config:
+def configuration(**sections: Any) -> Config:
     """Small tables, loopback, no tokens; `sections` are laid over that."""
     base: Json = {
         "http": {"host": "127.0.0.1", "port": free_tcp_port()},
@@ -54,7 +54,8 @@ def configuration(**sections: Json) -> Config:
         },
         "auth": {"required": False, "keys": {KEY: SECRET}},
     }  # fmt: skip
-    return Config.model_validate({key: {**base.get(key, {}), **sections.get(key, {})} for key in base | sections})
+    merged = {key: {**base.get(key, {}), **value} for key, value in sections.items() if isinstance(value, dict)}
+    return Config.model_validate(base | sections | merged)
 
 
 class Running:
@@ -169,7 +170,7 @@ def token(room: str, identity: str | None = "alice", *, exp: int = 60, secret: s
 
 
 @asynccontextmanager
-async def running(**sections: Json) -> AsyncIterator[Running]:
+async def running(**sections: Any) -> AsyncIterator[Running]:
     """A node with a configuration of its own."""
     warm(lambda name, done, total: None)
     config = configuration(**sections)
