@@ -12,7 +12,7 @@ from typing import Any
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
-from mediaserver.engine.layout import RUN
+from mediaserver.engine.layout import LIVE, RUN
 from mediaserver.engine.numbering import insert, late_index, leave_out, next_index
 from mediaserver.engine.rewrite import seal, set_payload, timestamp_of, write_head
 from mediaserver.engine.send import make_room, queue_message
@@ -157,7 +157,7 @@ def send_run(w: Any, sub: Any, t: Any, n: int, foreign: bool) -> None:
             start = at
             segment = int64(0)
         if at == start:
-            segment, arrival = size, p.arrival
+            segment, arrival = size, p.arrival if sub.mode == LIVE else int64(0)  # only live media has a latency
         at += size
         if size < segment or w.gso == 0:
             queue_message(w, t, start, at, segment, arrival)
