@@ -120,7 +120,8 @@ SR_VERSION = offset_of("sr_version")
 
 def log_size(packets: int, size: int) -> int:
     """Bytes of a region for a log of `packets` entries and a byte ring of `size`."""
-    return PAGE + packets * (ENTRY.itemsize + 8) + size + PAGE
+    whole = PAGE + packets * (ENTRY.itemsize + 8) + size + PAGE
+    return -(-whole // PAGE) * PAGE  # whole pages, so that one log's can be given back without its neighbours'
 
 
 @kernel
