@@ -13,6 +13,7 @@ import resource
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import typer
 from rich.console import Console
 
 from loadtest import stages
-from loadtest.measure import machine
+from loadtest.measure import busy_seconds, machine, own_seconds
 from loadtest.peer import JoinError
 from loadtest.report import Book
 from loadtest.server import split_cores
@@ -39,6 +40,7 @@ STAGES: dict[str, Stage] = {
 }
 NODE_STAGES = {"cost", "joins", "latency", "flood"}
 STAGE_TIMEOUT = 300.0  # seconds
+OTHERS = 0.05  # of the machine, taken by others, that makes figures doubtful
 OPEN_FILES = 8192
 WIDTH = 120  # columns
 
@@ -92,14 +94,23 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     for title, name, stage in schedule(plan, chosen):
         with console.status(title):
+            begun = time.monotonic(), busy_seconds(), own_seconds()
             try:
                 await asyncio.wait_for(stage(book, plan), STAGE_TIMEOUT)
+                note_others(book, name, *begun)
             except (JoinError, RuntimeError, OSError, TimeoutError) as error:
                 failed = True
                 text = str(error) or type(error).__name__
                 book.remark(f"stage {name} failed: {text[:2000]}")
     stages.ratios(book)
     return failed
+
+
+def note_others(book: Book, name: str, begun: float, busy: float, own: float) -> None:
+    """Remark on a stage that had to share the machine."""
+    others = (busy_seconds() - busy - own_seconds() + own) / (time.monotonic() - begun) / (os.cpu_count() or 1)
+    if others > OTHERS:
+        book.remark(f"{name}: other processes took {others:.0%} of the machine")
 
 
 def schedule(plan: Plan, chosen: list[str]) -> Iterator[tuple[str, str, Stage]]:
