@@ -125,10 +125,14 @@ class Peer:
         """Send what the endpoint has to say, act on its state, and set the timer anew."""
         endpoint = self._endpoint
         assert endpoint is not None
-        if endpoint.state is State.CONNECTED and not self.secured_at:
-            self._secure(endpoint)  # before the last flight leaves: media may follow it at once
+        done = endpoint.state is State.CONNECTED and not self.secured_at
+        sends = bool(self.transport.subscriptions)
+        if done and not sends:
+            self._secure(endpoint)  # before our last flight leaves: a publisher's media may follow it at once
         for datagram in endpoint.datagrams():
             self.transport.send(datagram)
+        if done and sends:
+            self._secure(endpoint)  # after it: a viewer without keys would drop the keyframe that it starts with
         if endpoint.state is State.FAILED:
             self._end(f"DTLS failed: {endpoint.error}")
         elif endpoint.state is State.CLOSED:
