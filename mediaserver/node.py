@@ -49,10 +49,15 @@ class Node:
 
     async def start(self) -> None:
         """Begin to take joins. Raises OSError when an address is taken."""
-        await self.engine.start()
-        await self._runner.setup()
         http = self.config.http
-        await web.TCPSite(self._runner, http.host, http.port, ssl_context=tls_context(self.config)).start()
+        try:
+            await self.engine.start()
+            await self._runner.setup()
+            await web.TCPSite(self._runner, http.host, http.port, ssl_context=tls_context(self.config)).start()
+        except BaseException:
+            await self._runner.cleanup()
+            await self.engine.stop()
+            raise
         self._checker = asyncio.get_running_loop().create_task(self._check())
         self.ready = True
         log.info("ready", http=http.port, media=[worker.port for worker in self.engine.workers])
@@ -60,7 +65,10 @@ class Node:
     async def _check(self) -> None:
         while True:
             await asyncio.sleep(CHECK)
-            self.sessions.check()
+            try:
+                self.sessions.check()
+            except Exception:
+                log.exception("the look at the sessions failed")  # and must not be the last one
 
     async def stop(self) -> None:
         """Refuse new joins, say goodbye to everybody, and end within the grace."""
@@ -91,6 +99,8 @@ async def serve(config: Config, on_progress: Callable[[str, int, int], None]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     on_progress("listening", 1, 1)
-    await stop.wait()
-    log.info("stopping")
-    await node.stop()
+    try:
+        await stop.wait()
+        log.info("stopping")
+    finally:
+        await node.stop()

@@ -220,13 +220,19 @@ class Sessions:
         session.room.leave(session.participant)
         self._forget_if_empty(session.room)
         self.on_end(session)
-        return self._spawn(session.peer.close())
+        with about(**session.participant.about):
+            return self._spawn(session.peer.close())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a peer was not closed well", exc_info=error)
 
     def check(self) -> None:
         """Once a second: end the sessions whose peers have gone, and look at what the others send."""

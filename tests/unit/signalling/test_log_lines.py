@@ -1,0 +1,52 @@
+"""Every line that concerns somebody bears the room and the participant."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from config.schema import Log
+from loadtest.offers import VP8_TYPE
+from mediaserver import logs
+from tests.unit.engine.peers import until
+from tests.unit.signalling.nodes import SDP, Running
+
+ABOUT_THE_NODE = {"ready", "stopping", "stopped"}
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What is logged meanwhile, at all levels."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    out = io.StringIO()
+    logs.set_up(Log(level="debug"), out)
+    yield out
+    root.handlers[:] = before
+    root.setLevel(level)
+    logging.captureWarnings(False)
+
+
+async def test_lines_of_joins_and_ends_name_room_and_participant(lines: io.StringIO, node: Running) -> None:
+    lacking = await node.join(
+        "/whep/lobby/alice", change=lambda sdp: sdp.replace(f"{VP8_TYPE} VP8/", f"{VP8_TYPE} VP9/")
+    )
+    publisher = await node.join("/whip/lobby/alice")
+    publisher.send_video()
+    await until(lambda: "subscription paused" in lines.getvalue())
+    await node.refused(400, "POST", "/whip/lobby/bob", data="nonsense", headers=SDP)
+    await node.join("/whip/lobby/alice")
+    await until(lambda: publisher.dtls == "closed")
+    assert (await node.ask("DELETE", lacking.location))[0] == 200
+    found: list[dict[str, Any]] = [json.loads(line) for line in lines.getvalue().splitlines()]
+    ours = [one for one in found if one["logger"].startswith("weir.") and one["message"] not in ABOUT_THE_NODE]
+    assert {"joined", "connected", "left", "subscription paused", "join refused"} <= {one["message"] for one in ours}
+    assert all(one["room"] == "lobby" and one["participant"] for one in ours), ours
+    assert {one["participant"] for one in ours if one["message"] in ("joined", "left")} >= {"alice"}
+    assert [one["reason"] for one in ours if one["message"] == "left"][0] == "another publisher took the identity"
+    assert not [one for one in found if one["level"] in ("error", "critical")]
