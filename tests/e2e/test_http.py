@@ -118,6 +118,12 @@ async def test_nothing_in_common_is_422(node: Node, room: str) -> None:
         await problem(response, 422)
 
 
+async def test_description_without_media_is_422(node: Node, room: str) -> None:
+    sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
+    async with node.http.post(f"/whip/{room}/alice", data=sdp, headers=SDP) as response:
+        await problem(response, 422)
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "/whip/only-a-room", "/whep/a/b/c/d"])
 async def test_unknown_resource_is_404(node: Node, path: str) -> None:
     async with node.http.post(path, data="v=0", headers=SDP) as response:

@@ -26,15 +26,18 @@ async def requests(publisher: Tab) -> int:
 
 async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(node: Node, tabs: Tabs, room: str) -> None:
     publisher = await tabs.publish(node, room)
-    first, second = await tabs.open(node, room=room), await tabs.open(node, room=room)
+    second, third = await tabs.open(node, room=room), await tabs.open(node, room=room)
+    first = await tabs.watch(node, room)
+    await first.frames(STALE)
     before = await requests(publisher)
-    await start_watching(first)
-    await eventually(lambda: requests(publisher), lambda n: n > before, "a request for the first viewer", every=0.02)
-    before = await requests(publisher)
+    started = (await node.metrics()).total("weir_keyframe_starts_total")
     await start_watching(second)
-    stats = await second.frames(10)
-    assert await requests(publisher) == before and got(stats, "pliCount") == 0
-    assert got(stats, "keyFramesDecoded") >= 1
+    await eventually(lambda: requests(publisher), lambda n: n == before + 1, "a fresh keyframe", every=0.02)
+    await start_watching(third)
+    stats = await third.frames(10)
+    assert await requests(publisher) == before + 1 and got(stats, "pliCount") == 0
+    assert (await node.metrics()).total("weir_keyframe_starts_total") == started + 1
+    assert got(stats, "keyFramesDecoded") == 1 and got(stats, "nackCount") == 0
 
 
 async def test_stale_keyframe_costs_exactly_one_request(node: Node, tabs: Tabs, room: str) -> None:

@@ -34,7 +34,7 @@ async def test_viewers_on_both_workers_see_a_publisher_on_one(own_node: MakeNode
         await node.stop()
 
 
-def test_default_timeout_keeps_the_promise_for_dead_clients() -> None:
+async def test_default_timeout_keeps_the_promise_for_dead_clients() -> None:
     limits = Config().limits
     assert limits.ice_timeout < GONE - 5 and limits.handshake_timeout < GONE - 5
 
