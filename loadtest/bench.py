@@ -39,9 +39,10 @@ STAGES: dict[str, Stage] = {
     "flood": stages.flood,
 }
 NODE_STAGES = {"cost", "joins", "latency", "flood"}
-STAGE_TIMEOUT = 300.0  # seconds
+STAGE_TIMEOUT = 330.0  # seconds
 OTHERS = 0.05  # of the machine, taken by others, that makes figures doubtful
 OPEN_FILES = 8192
+INTERRUPTED = 130  # exit code
 WIDTH = 120  # columns
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -65,12 +66,16 @@ def bench(
         plan = replace(plan, repetitions=repetitions)
     book, console = Book(machine(), shlex.join(["weir", "bench", "--", *(context.obj or [])])), console_of_width()
     prepare()
-    failed = asyncio.run(run(book, plan, chosen, console))
+    try:
+        code = int(asyncio.run(run(book, plan, chosen, console)))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        book.remark("the run was interrupted")
+        code = INTERRUPTED
     book.print(console)
     if json:
         book.write(json)
         console.print(f"Written to {json}")
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(code)
 
 
 def console_of_width() -> Console:

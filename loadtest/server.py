@@ -6,6 +6,7 @@ It is a black box behind a command line, HTTP and UDP: `python -m mediaserver.cl
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ import yaml
 from loadtest.measure import cpu_seconds
 
 HOST = "127.0.0.1"
-READY_TIMEOUT = 120.0  # seconds; the first start compiles
+READY_TIMEOUT = 300.0  # seconds; the first start compiles
 STOP_TIMEOUT = 8.0
 POLL = 0.01
 
@@ -116,6 +117,8 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if kind is None:  # else what it printed may say why
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _wait(self, begun: float) -> None:
         while time.monotonic() - begun < READY_TIMEOUT:
