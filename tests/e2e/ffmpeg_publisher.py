@@ -1,16 +1,23 @@
-"""Publishes a synthetic picture and tone with ffmpeg's `whip` muxer, by PyAV: `python ffmpeg_publisher.py URL SECONDS`.
+"""Publishes a synthetic picture and tone with ffmpeg's `whip` muxer: `python ffmpeg_publisher.py URL SECONDS FOLDER`.
 
-A process of its own, because the muxer holds the interpreter lock while it connects and writes.
+PyAV brings the muxer along. A process of its own, because it holds the interpreter lock while it connects and writes.
+The certificate is given: ffmpeg with GnuTLS makes one on P-224, a curve that OpenSSL 4 has no more.
 """
 
 from __future__ import annotations
 
+import datetime
 import sys
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 RATE, SOUND, CHUNK = 25, 48000, 960  # frames/s, samples/s, samples in 20 ms
 VIDEO_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline", "g": "50", "bf": "0"}
@@ -35,9 +42,20 @@ def tone(number: int) -> av.AudioFrame:
     return frame
 
 
-def main(url: str, seconds: float) -> None:
+def certificate(folder: Path) -> dict[str, str]:
+    """The muxer's options for a certificate on P-256, as ffmpeg with OpenSSL makes it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name, today = x509.Name([]), datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, today, today + datetime.timedelta(7))
+    files = {"cert_file": folder / "ffmpeg.crt", "key_file": folder / "ffmpeg.key"}
+    files["cert_file"].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    files["key_file"].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return {option: str(file) for option, file in files.items()}
+
+
+def main(url: str, seconds: float, folder: Path) -> None:
     """Connect and send in real time."""
-    with av.open(url, "w", format="whip") as output:
+    with av.open(url, "w", format="whip", options=certificate(folder)) as output:
         sound = output.add_stream("libopus", rate=SOUND, layout="stereo")
         video = output.add_stream("libx264", rate=RATE, options=VIDEO_OPTIONS)
         video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
@@ -52,4 +70,4 @@ def main(url: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]))
+    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))

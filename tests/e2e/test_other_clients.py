@@ -66,9 +66,9 @@ async def test_aiortc_watches_what_a_browser_publishes(node: Node, tabs: Tabs, r
         assert viewer.sizes == {(320, 180)}
 
 
-async def test_browser_watches_what_ffmpeg_publishes(node: Node, tabs: Tabs, room: str) -> None:
+async def test_browser_watches_what_ffmpeg_publishes(node: Node, tabs: Tabs, room: str, tmp_path: Path) -> None:
     viewer = await tabs.watch(node, room)
-    with program("ffmpeg_publisher.py", f"{node.base}/whip/{room}/alice", "40"):
+    with program("ffmpeg_publisher.py", f"{node.base}/whip/{room}/alice", "40", str(tmp_path)):
         stats = await viewer.frames(40, seconds=30)
         assert codec(stats) == "video/H264" and (got(stats, "frameWidth"), got(stats, "frameHeight")) == (640, 360)
         await eventually(viewer.watcher, lambda s: got(s, "packetsReceived", "audio") > 50, "sound")
