@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import signal
 import ssl
 import time
@@ -20,6 +21,8 @@ from mediaserver.signalling.sessions import Sessions
 from mediaserver.signalling.tokens import Tokens
 
 log = get_logger("weir.node")
+malloc_trim = ctypes.CDLL(None).malloc_trim
+TRIM = 5.0  # seconds between two tries to give memory back
 CHECK = 1.0  # seconds between looks at who is still there
 LAST_WORDS = 0.2  # share of the grace kept for stopping HTTP and the workers
 
@@ -46,6 +49,8 @@ class Node:
         )
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self._checker: asyncio.Task[None] | None = None
+        self._given_back = 0
+        self._trimmed = 0.0
 
     async def start(self) -> None:
         """Begin to take joins. Raises OSError when an address is taken."""
@@ -67,8 +72,23 @@ class Node:
             await asyncio.sleep(CHECK)
             try:
                 self.sessions.check()
+                await self._give_back_memory()
             except Exception:
                 log.exception("the look at the sessions failed")  # and must not be the last one
+
+    async def _give_back_memory(self) -> None:
+        """OpenSSL's connections cost 70 KB each until some seconds after the handshake; the system gets that back."""
+        handshakes = self.sessions.handshakes
+        if handshakes.shrunk != self._given_back and handshakes.pending == 0 and self._trimmable():
+            self._given_back = handshakes.shrunk
+            await asyncio.to_thread(malloc_trim, 0)
+
+    def _trimmable(self) -> bool:
+        now = time.monotonic()
+        if now - self._trimmed < TRIM:
+            return False
+        self._trimmed = now
+        return True
 
     async def stop(self) -> None:
         """Refuse new joins, say goodbye to everybody, and end within the grace."""

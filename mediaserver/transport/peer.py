@@ -34,6 +34,7 @@ class Handshakes:
     def __init__(self, limit: int, observe: Callable[[float], None]) -> None:
         self.limit, self.observe = limit, observe
         self.pending = 0
+        self.shrunk = 0  # connections given back: freed memory that the system may have
         self.results: Counter[str] = Counter(ok=0, failed=0)
 
     def begin(self) -> None:
@@ -160,6 +161,7 @@ class Peer:
     def _shrink(self) -> None:
         if self._endpoint is not None and self._endpoint.state is State.CONNECTED:
             self._endpoint.shrink()
+            self._handshakes.shrunk += 1
 
     def _end(self, reason: str) -> None:
         if not self._ended:
