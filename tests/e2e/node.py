@@ -22,7 +22,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 HOST = "127.0.0.1"
-READY = 120.0  # seconds to /readyz: the first start on a machine compiles
+READY = 240.0  # seconds to /readyz: the first start on a machine compiles, and may have little of it
 STOP = 5.0  # seconds from SIGTERM to the exit, as promised
 KEY, SECRET = "e2e", "a-secret-of-the-end-to-end-tests-only"
 Json = dict[str, Any]

@@ -8,7 +8,7 @@ from tests.e2e.browser import Tab, Tabs, codec, got, sent
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 MIME = {"vp8": "video/VP8", "vp9": "video/VP9", "h264": "video/H264", "av1": "video/AV1"}
 FULL, QUARTER = 1280, 320  # widths of the simulcast layers f and q at 720 lines
 

@@ -16,7 +16,7 @@ from aiortc import RTCPeerConnection
 
 from tests.e2e.node import KEY, SECRET, Node
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 SDP = {"Content-Type": "application/sdp"}
 Joined = tuple[str, str, Mapping[str, str]]  # a session's URL, its answer, the answer's headers
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}

@@ -8,7 +8,7 @@ from tests.e2e.browser import CLOCK_AGE, CLOCK_CAMERA, Tab, Tabs, got, sent
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 STALE = 75  # frames at 30/s: 2.5 s, and a keyframe is fresh for 2 s
 
 

@@ -17,7 +17,7 @@ from tests.e2e.conftest import MakeNode
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 GONE = 30.0  # seconds after which nothing of a dead client may be left
 
 

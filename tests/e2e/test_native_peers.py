@@ -15,7 +15,7 @@ from tests.e2e.browser import Tabs, codec, got
 from tests.e2e.native_peer import HelloInTwo, contexts, join, offer, send_h264
 from tests.e2e.node import Node
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 
 
 P = TypeVar("P", bound=Peer)

@@ -9,7 +9,7 @@ from tests.e2e.node import Node
 from tests.e2e.shim import Shim
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 LOSS = 0.05
 
 

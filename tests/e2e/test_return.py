@@ -8,7 +8,7 @@ from tests.e2e.browser import Tab, Tabs, got
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 
 
 async def remember(viewer: Tab) -> None:
