@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,8 @@ from loadtest.publisher import FRAME_NS, PACKETS_A_FRAME
 from loadtest.server import Server
 
 PACKET_NS = FRAME_NS // PACKETS_A_FRAME  # between packets that are evenly paced
-SETTLE = 0.3  # seconds for the last packets to arrive
+SETTLE = 0.3  # seconds without a packet that end a window
+SETTLE_MOST = 6.0
 LATENCY = "forward_latency"  # what the node's histogram has in its name
 
 
@@ -79,6 +81,13 @@ def node_metrics(server: Server) -> dict[float, float]:
         return {}
 
 
+async def settle(clients: Clients) -> None:
+    """Until nothing has come for SETTLE, SETTLE_MOST at most: a starved server is late, which is not loss."""
+    seen, until = -1, time.monotonic() + SETTLE_MOST
+    while seen != (seen := clients.sink.total("packets")) and time.monotonic() < until:
+        await asyncio.sleep(SETTLE)
+
+
 async def run_window(
     clients: Clients, server: Server, rooms: Sequence[tuple[Publisher, int]], *, burst: bool, frames: int
 ) -> Window:
@@ -95,7 +104,7 @@ async def run_window(
         publisher.begin(burst=burst, frames=frames, phase=k * (FRAME_NS + PACKET_NS) // len(rooms))
     while any(rows[publisher.row].running for publisher, _ in rooms):
         await asyncio.sleep(0.02)
-    await asyncio.sleep(SETTLE)
+    await settle(clients)
     spent = server.cpu() - cpu
     after = await asyncio.to_thread(node_metrics, server)
     return Window(
