@@ -36,6 +36,7 @@ PARALLEL = 16  # joins at once where their speed is not what is measured
 PUBLISHER = "p"  # identity of every room's publisher
 OPENED_EVERY = 25  # one in so many subscribers opens and checks all it gets
 MEMORY_AT = 200  # subscribers for memory per subscriber
+HANDSHAKE_FORGOTTEN = 6  # seconds after which a node needs no handshake state any more
 ROOMS = 10
 PACKETS_A_SECOND = 300  # of one publisher: 250 video, 50 audio
 HALF = 0.5  # of a core
@@ -126,6 +127,7 @@ async def sizes(book: Book, plan: Plan, clients: Clients, server: Server, publis
             window = await run_window(clients, server, [(publisher, size)], burst=mode == BURST, frames=plan.frames)
             note_window(book, f"{mode}, {size}", window, COST_LIMITS[mode] if size == 100 else None)
         if size == MEMORY_AT or (size == plan.sizes[-1] and size < MEMORY_AT):
+            await asyncio.sleep(HANDSHAKE_FORGOTTEN)
             note_memory(book, server, empty.resident, size)
 
 
