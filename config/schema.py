@@ -131,7 +131,7 @@ class Media(Section):
     )
     placement: Literal["pack", "spread"] = Field(
         default="pack",
-        description="pack: a room stays on one worker while it fits; spread: its subscribers go to all workers.",
+        description="pack: a room stays on one worker while it fits; spread: its viewers go to all workers.",
     )
     gso: bool = Field(default=True, description="Send trains of packets by UDP segmentation offload where possible.")
     receive_buffer: int = Field(
@@ -214,9 +214,7 @@ class LateJoin(Section):
     rate: int = Field(
         default=20_000_000, ge=100_000, le=10_000_000_000, description="Pace of that burst, in bits per second."
     )
-    lag_max: Milliseconds = Field(
-        default=5000, description="Largest lag that a subscriber may ask for, in milliseconds."
-    )
+    lag_max: Milliseconds = Field(default=5000, description="Largest lag that a viewer may ask for, in milliseconds.")
     keyframe_request_interval: int = Field(
         default=500, ge=50, le=60_000, description="Least milliseconds between two keyframe requests for one layer."
     )

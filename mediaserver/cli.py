@@ -1,50 +1,27 @@
 """The command `weir`: what an operator types.
 
-Commands import what they need when they run: `weir token` must not wait for the packet engine to load. Commands of
-other packages (load tests) come by entry points of the group `weir.commands`, because imports run down only. An
-operator's mistake ends in one readable message on standard error and exit code 2, never in a traceback.
+Commands import what they need when they run: `weir token` must not wait for the packet engine to load. The benchmark
+comes by an entry point of the group `weir.benchmarks`, because imports run down only. An operator's mistake ends in
+one readable message on standard error and exit code 2, never in a traceback.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from config import Config, ConfigError, json_schema, load_config
 
-GROUP = "weir.commands"
 MISTAKE = 2
 FAULT = 1
-
-
-class Commands(TyperGroup):
-    """Weir's own commands, and those found by entry points: each is loaded when it is asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Own commands first, then the found ones."""
-        own = super().list_commands(ctx)
-        return own + sorted(point.name for point in entry_points(group=GROUP) if point.name not in own)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name; an entry point holds a typer application."""
-        own = super().get_command(ctx, cmd_name)
-        found = None if own else find(cmd_name)
-        return typer.main.get_command(found.load()) if found else own
-
-
-def find(name: str) -> EntryPoint | None:
-    """The entry point of that name in the group weir.commands."""
-    return next(iter(entry_points(group=GROUP, name=name)), None)
 
 
 def stop(message: str, code: int = MISTAKE) -> NoReturn:
@@ -54,7 +31,6 @@ def stop(message: str, code: int = MISTAKE) -> NoReturn:
 
 
 app = typer.Typer(
-    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -85,7 +61,7 @@ def serve(file: File) -> None:
     from mediaserver import logs, running
 
     config = read(file)
-    logs.set_up(config.log)
+    logs.set_up(config.log, node=config.node.name)
     try:
         running.run(config)
     except OSError as error:
@@ -166,12 +142,9 @@ def signing_key(file: Path | None, key: str | None, secret: str | None) -> tuple
 )
 def bench(context: typer.Context) -> None:
     """Measure this node's speed and memory; arguments go to the benchmark as they are."""
-    main = benchmark()
-    code = main(context.args)
-    raise typer.Exit(code if isinstance(code, int) else 0)
+    raise typer.Exit(benchmark()(context.args) or 0)
 
 
-@functools.cache
 def benchmark() -> Callable[[list[str]], int | None]:
     """The benchmark's main function, found by its entry point in the group weir.benchmarks."""
     point = next(iter(entry_points(group="weir.benchmarks", name="bench")), None)

@@ -1,11 +1,12 @@
 """One stream of log lines for the whole node: ours through structlog, and beside them those of libraries and warnings.
 
-JSON for machines (one object per line, `room` and `participant` always there, null where a line concerns nobody) or
-coloured text for people. Whoever handles a participant binds it once: `with about(room=…, participant=…):`.
+JSON for machines (one object per line, with `node`, and with `room` and `participant`, null where a line concerns
+nobody) or coloured text for people. Whoever handles a participant binds it once: `with about(room=…, participant=…):`.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -20,11 +21,14 @@ from config.schema import Log
 Line = MutableMapping[str, Any]
 QUIET = ("aiohttp.access", "aioice", "aiortc", "numba", "asyncio")
 """Libraries whose informative lines would drown ours: warnings and worse only, unless the level is debug."""
-ALWAYS = ("timestamp", "level", "logger", "message", "room", "participant")
+ALWAYS = ("timestamp", "level", "node", "logger", "message", "room", "participant")
 
 
-def set_up(log: Log, stream: TextIO | None = None) -> None:
-    """Send every log line of the process to stream (standard output) in the chosen format. Call again to change it."""
+def set_up(log: Log, stream: TextIO | None = None, *, node: str | None = None) -> None:
+    """Send every log line of the process to stream (standard output) in the chosen format. Call again to change it.
+
+    `node`: the name that JSON lines bear.
+    """
     shared = _shared_processors()
     structlog.configure(
         processors=[
@@ -39,7 +43,7 @@ def set_up(log: Log, stream: TextIO | None = None) -> None:
     output = stream or sys.stdout
     handler = logging.StreamHandler(output)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_final(log.format, output))
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_final(log.format, output, node))
     )
     _install(handler, log.level)
 
@@ -66,7 +70,7 @@ def _shared_processors() -> list[Processor]:
     ]
 
 
-def _final(format: str, output: TextIO) -> list[Processor]:
+def _final(format: str, output: TextIO, node: str | None) -> list[Processor]:
     first: Processor = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if format == "console":
         return [first, _console(output)]
@@ -74,7 +78,7 @@ def _final(format: str, output: TextIO) -> list[Processor]:
         first,
         structlog.processors.format_exc_info,
         structlog.processors.EventRenamer("message"),
-        _put_in_order,
+        functools.partial(_put_in_order, node),
         structlog.processors.JSONRenderer(default=str),
     ]
 
@@ -86,8 +90,9 @@ def _console(output: TextIO) -> Processor:
     )
 
 
-def _put_in_order(_logger: Any, _method: str, line: Line) -> Line:
+def _put_in_order(node: str | None, _logger: Any, _method: str, line: Line) -> Line:
     """The fields that every line has come first, always in the same order; what is not known is null."""
+    line["node"] = node
     return {field: line.pop(field, None) for field in ALWAYS} | dict(line)
 
 

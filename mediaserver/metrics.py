@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from mediaserver.engine.engine import Engine, Worker
@@ -25,11 +32,11 @@ COUNTERS = {
     "stun_in": ("weir_stun_packets", "STUN messages received"),
     "dtls_in": ("weir_dtls_packets", "DTLS datagrams received"),
     "rtcp_in": ("weir_rtcp_packets", "RTCP datagrams received"),
-    "nack_in": ("weir_nacks_received", "Packets that subscribers asked for again"),
+    "nack_in": ("weir_nacks_received", "Packets that viewers asked for again"),
     "nack_out": ("weir_nacks_sent", "Packets asked for again from publishers"),
     "rtx_in": ("weir_retransmissions_received", "RTX packets from publishers"),
-    "rtx_out": ("weir_retransmissions_sent", "RTX packets to subscribers"),
-    "pli_in": ("weir_keyframe_requests_received", "Keyframe requests (PLI, FIR) from subscribers"),
+    "rtx_out": ("weir_retransmissions_sent", "RTX packets to viewers"),
+    "pli_in": ("weir_keyframe_requests_received", "Keyframe requests (PLI, FIR) from viewers"),
     "pli_out": ("weir_keyframe_requests_sent", "Keyframe requests (PLI) to publishers"),
     "twcc_out": ("weir_transport_feedback_sent", "Transport-wide feedback packets to publishers"),
     "keyframe_starts": ("weir_keyframe_starts", "Late joins served from a keyframe in the log"),
@@ -54,6 +61,8 @@ class NodeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read everything."""
+        about = {"node": self.engine.config.node.name, "version": version("weir")}
+        yield InfoMetricFamily("weir_node", "Which node this is", value=about)
         yield from self._counters()
         yield from self._workers()
         yield self._latency()

@@ -67,7 +67,6 @@ class Sessions:
         self.handshake_sum = 0.0
         self.handshakes = Handshakes(config.limits.handshakes, self._observe)
         self.closing = False
-        self.on_end: Callable[[Session], None] = lambda session: None
         self._contexts = DtlsContexts(Certificate.generate())
         self._tasks: set[asyncio.Task[None]] = set()
         self._candidates = candidates(config)
@@ -219,7 +218,6 @@ class Sessions:
             log.info("left", session=session.id, reason=reason)
         session.room.leave(session.participant)
         self._forget_if_empty(session.room)
-        self.on_end(session)
         with about(**session.participant.about):
             return self._spawn(session.peer.close())
 

@@ -31,19 +31,20 @@ def lines(output: io.StringIO) -> list[dict[str, object]]:
 
 def set_up(**log: str) -> io.StringIO:
     output = io.StringIO()
-    logs.set_up(Log.model_validate(log), output)
+    logs.set_up(Log.model_validate(log), output, node="edge-1")
     return output
 
 
-def test_a_line_is_one_json_object_that_names_room_and_participant() -> None:
+def test_a_line_is_one_json_object_that_names_node_room_and_participant() -> None:
     output = set_up()
     with logs.about(room="lobby", participant="ann"):
         logs.get_logger("rooms").info("joined", tracks=2)
     (line,) = lines(output)
-    assert list(line)[:6] == ["timestamp", "level", "logger", "message", "room", "participant"]
+    assert list(line)[:7] == ["timestamp", "level", "node", "logger", "message", "room", "participant"]
     assert line | {"timestamp": ""} == {
         "timestamp": "",
         "level": "info",
+        "node": "edge-1",
         "logger": "rooms",
         "message": "joined",
         "room": "lobby",

@@ -207,6 +207,7 @@ async def test_metrics_tell_of_packets_layers_and_latency(node: Running) -> None
     assert await node.metric("weir_forward_latency_seconds_count", worker="0") >= 1
     assert await node.metric("weir_table_used", table="video_logs") == 1
     assert await node.metric("weir_participants", role="viewer") == 1
+    assert await node.metric("weir_node_info", node="weir") == 1
     assert await node.metric("weir_subscriptions") == 2 and await node.metric("weir_tracks") == 2
     assert await node.metric("weir_worker_cpu_seconds_total") > 0
     assert await node.metric("weir_packets_dropped_total", cause="unknown") == 0
