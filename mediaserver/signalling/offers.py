@@ -153,6 +153,8 @@ def _parse(sdp: str) -> SessionDescription:
         description = parse_sdp(sdp)
     except SdpError as error:
         raise NegotiationError(400, str(error)) from error
+    if not description.media:
+        raise NegotiationError(400, "The body is no offer: it has no media section (m= line).")
     mids = [section.mid for section in description.media if section.mid is not None]
     if len(mids) != len(set(mids)):
         raise NegotiationError(400, "Two media sections of the offer have the same a=mid.")
