@@ -296,11 +296,6 @@ class Sink:
         """The local ports of the sockets being drained."""
         return [int(sock.getsockname()[1]) for sock, _ in self._kept.values()]
 
-    def clear_latency(self) -> None:
-        """Begin the latency histograms anew."""
-        self.rows["latency"] = 0
-        self.rows["latency_max"] = 0
-
     def _close(self, kept: tuple[socket.socket, SrtpContexts | None]) -> None:
         kept[0].close()
         if kept[1]:

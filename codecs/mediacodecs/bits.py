@@ -54,12 +54,6 @@ def be32(b: Bytes, at: int) -> int:
 
 
 @kernel
-def be64(b: Bytes, at: int) -> int:
-    """The 64 bits at b[at] as a signed big endian number."""
-    return be32(b, at) << 32 | be32(b, at + 4)
-
-
-@kernel
 def put8(b: Bytes, at: int, value: int) -> None:
     """Write the low 8 bits of value to b[at]."""
     b[at] = value & 0xFF
@@ -87,10 +81,3 @@ def put32(b: Bytes, at: int, value: int) -> None:
     b[at + 1] = value >> 16 & 0xFF
     b[at + 2] = value >> 8 & 0xFF
     b[at + 3] = value & 0xFF
-
-
-@kernel
-def put64(b: Bytes, at: int, value: int) -> None:
-    """Write 64 bits to b[at:at+8], big endian; value may be int64 or uint64."""
-    put32(b, at, value >> 32 & 0xFFFFFFFF)
-    put32(b, at + 4, value & 0xFFFFFFFF)

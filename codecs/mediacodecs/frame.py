@@ -17,7 +17,6 @@ Bytes = NDArray[np.uint8]
 int64 = cast(Callable[[Any], int], np.int64)  # widens a byte or field before arithmetic
 
 NONE, OPUS, VP8, VP9, H264, AV1, H265, RED, OTHER = range(9)
-CODEC_NAMES = {OPUS: "opus", VP8: "VP8", VP9: "VP9", H264: "H264", AV1: "AV1", H265: "H265", RED: "red"}
 
 # What a parser returns: the first is success; with the next two FRAME says nothing.
 OK, TRUNCATED, MALFORMED, NO_STRUCTURE = range(

@@ -18,11 +18,8 @@ from mediacodecs.frame import Bytes, int64
 from mediacodecs.kernel import kernel
 
 SR, RR, SDES, BYE, APP, RTPFB, PSFB, XR = range(200, 208)  # packet types
-NACK, TRANSPORT_CC = (
-    1,
-    15,
-)  # formats of RTPFB (RFC 4585 section 6.2, draft-holmer-rmcat-transport-wide-cc-extensions-01)
-PLI, FIR, AFB = 1, 4, 15  # formats of PSFB (RFC 4585 section 6.3, RFC 5104 section 4.3.1); AFB holds REMB
+NACK, TRANSPORT_CC = 1, 15  # formats of RTPFB (RFC 4585 6.2, draft-holmer-rmcat-transport-wide-cc-extensions-01)
+PLI, FIR = 1, 4  # formats of PSFB (RFC 4585 section 6.3, RFC 5104 section 4.3.1)
 RTCP_HEADER = 4  # bytes
 FEEDBACK_HEADER = 12  # bytes of RTPFB and PSFB before their control information
 SENDER_BYTES, BLOCK_BYTES = 20, 24  # sender info and one report block

@@ -1,4 +1,4 @@
-"""Writing RTCP: reports, CNAME, BYE, and feedback that asks for packets, keyframes or a bit rate.
+"""Writing RTCP: reports, CNAME, BYE, and feedback that asks for packets or keyframes.
 
 Each writer puts one packet at b[at] and returns where it ends; the caller has made room for the bytes that it names.
 Whoever sends puts several into one datagram, a report and SDES first unless reduced-size RTCP was agreed (RFC 5506).
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from mediacodecs.bits import put8, put16, put24, put32
 from mediacodecs.frame import Bytes, int64
 from mediacodecs.kernel import kernel
-from mediacodecs.rtcp import AFB, BLOCK_BYTES, BYE, FIR, NACK, PLI, PSFB, RR, RTPFB, SDES, SR
+from mediacodecs.rtcp import BYE, NACK, PLI, PSFB, RTPFB, SDES, SR
 
 CNAME = 1  # type of an SDES item
-REMB_NAME = 0x52454D42  # "REMB"
-MANTISSA_BITS = 18  # of REMB's bit rate
 
 
 @kernel
@@ -40,15 +38,6 @@ def write_sender_report(b: Bytes, at: int, ssrc: int, ntp: int, rtp: int, packet
     put32(b, at + 20, packets)
     put32(b, at + 24, octets)
     return write_head(b, at, SR, 0, at + 28)
-
-
-@kernel
-def write_receiver_report(b: Bytes, at: int, ssrc: int, blocks: Any, n: int) -> int:
-    """A receiver report with the first n (0 to 31) REPORT_BLOCKs of an array: 8 + 24 n bytes."""
-    put32(b, at + 4, ssrc)
-    for k in range(n):
-        write_report_block(b, at + 8 + BLOCK_BYTES * k, blocks[k])
-    return write_head(b, at, RR, n, at + 8 + BLOCK_BYTES * n)
 
 
 @kernel
@@ -94,16 +83,6 @@ def write_pli(b: Bytes, at: int, sender: int, media: int) -> int:
 
 
 @kernel
-def write_fir(b: Bytes, at: int, sender: int, media: int, number: int) -> int:
-    """Full intra request (RFC 5104 section 4.3.1), `number` being one more for each new request: 20 bytes."""
-    put32(b, at + 4, sender)
-    put32(b, at + 8, 0)
-    put32(b, at + 12, media)
-    put32(b, at + 16, (number & 0xFF) << 24)
-    return write_head(b, at, PSFB, FIR, at + 20)
-
-
-@kernel
 def write_nack(b: Bytes, at: int, sender: int, media: int, lost: NDArray[np.int64], n: int) -> int:
     """Generic NACK (RFC 4585 section 6.2.1) for the first n (at least 1) numbers of `lost`: at most 12 + 4 n bytes.
 
@@ -125,21 +104,3 @@ def write_nack(b: Bytes, at: int, sender: int, media: int, lost: NDArray[np.int6
         put16(b, end + 2, mask)
         end += 4
     return write_head(b, at, RTPFB, NACK, end)
-
-
-@kernel
-def write_remb(b: Bytes, at: int, sender: int, media: int, bitrate: int) -> int:
-    """Receiver estimated maximum bitrate (draft-alvestrand-rmcat-remb-03) in bit/s, for one source: 24 bytes.
-
-    The bit rate is rounded down to 18 significant bits.
-    """
-    exponent = int64(0)
-    while bitrate >> exponent >> MANTISSA_BITS:
-        exponent += 1
-    put32(b, at + 4, sender)
-    put32(b, at + 8, 0)
-    put32(b, at + 12, REMB_NAME)
-    put8(b, at + 16, 1)
-    put24(b, at + 17, exponent << MANTISSA_BITS | bitrate >> exponent)
-    put32(b, at + 20, media)
-    return write_head(b, at, PSFB, AFB, at + 24)

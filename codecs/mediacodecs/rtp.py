@@ -91,10 +91,3 @@ def unwrap16(reference: int, value: int) -> int:
     """The number nearest to `reference` (64 bit) whose low 16 bits are `value`; may be below it. 32768 away: below."""
     near = int64(reference)
     return near + ((int64(value) - near & 0xFFFF ^ 0x8000) - 0x8000)
-
-
-@kernel
-def unwrap32(reference: int, value: int) -> int:
-    """The number nearest to `reference` (64 bit) whose low 32 bits are `value`; may be below it. 2³¹ away: below."""
-    near = int64(reference)
-    return near + ((int64(value) - near & 0xFFFFFFFF ^ 0x80000000) - 0x80000000)

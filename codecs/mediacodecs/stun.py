@@ -1,4 +1,4 @@
-"""STUN (RFC 8489) as ICE uses it (RFC 8445): binding requests read and answered, and made by load-test clients.
+"""STUN (RFC 8489) as ICE uses it (RFC 8445): binding requests read and answered.
 
 Only what kernels can do is here: HMAC-SHA1 is the caller's. To check a message, keep its length field, call
 `begin_integrity(b, at, integrity_at)`, take the HMAC over b[at:integrity_at], put the length back and compare with
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mediacodecs.bits import be16, be32, put16, put32, put64
+from mediacodecs.bits import be16, be32, put16, put32
 from mediacodecs.checksum import crc32
 from mediacodecs.checksum import ufrag_hash as ufrag_hash
 from mediacodecs.checksum import username_hash as username_hash
@@ -29,7 +29,6 @@ INTEGRITY_BYTES, FINGERPRINT_BYTES = 24, 8  # of the whole attributes
 FINGERPRINT_XOR = 0x5354554E
 USERNAME_MAX = 513  # bytes: two ufrags of 256 and a colon (RFC 8445 section 5.3)
 FAMILY_4, FAMILY_6 = 1, 2  # address families of the wire
-CONTROLLED, CONTROLLING, NOMINATING = range(3)  # roles of whoever makes a request
 
 STUN = np.dtype(
     [
@@ -210,46 +209,6 @@ def write_binding_success(
     for k in range(size):
         b[to + 4 + k] = address[k] ^ b[at + 4 + k]
     return int64(to + 4 + size)
-
-
-@kernel
-def write_binding_error(b: Bytes, at: int, src: Bytes, transaction_at: int, code: int, unknown: int) -> int:
-    """Begin a refusal with an error code (300 to 699), without a phrase: at most 36 bytes.
-
-    unknown: the attribute type that was not understood, for 420; else 0. Returns where MESSAGE-INTEGRITY goes.
-    """
-    to = write_header(b, at, BINDING_ERROR, src, transaction_at)
-    to = write_attribute(b, to, ERROR_CODE, 4)
-    put32(b, to, code // 100 << 8 | code % 100)
-    to += 4
-    if unknown:
-        to = write_attribute(b, to, UNKNOWN_ATTRIBUTES, 2)
-        put32(b, to, unknown << 16)
-        to += 4
-    return int64(to)
-
-
-@kernel
-def write_binding_request(
-    b: Bytes, at: int, transaction: Bytes, username: Bytes, size: int, priority: int, tie_breaker: int, role: int
-) -> int:
-    """Begin a connectivity check (RFC 8445 section 7.2.2): at most 52 + size bytes and up to 3 of padding.
-
-    transaction: u1[12]; username[:size]: "remote ufrag:local ufrag"; tie_breaker: 64 bits; role: CONTROLLED,
-    CONTROLLING or NOMINATING, which controls and says USE-CANDIDATE. Returns where MESSAGE-INTEGRITY goes.
-    """
-    to = write_header(b, at, BINDING_REQUEST, transaction, 0)
-    to = write_attribute(b, to, USERNAME, size)
-    for k in range(size + 3 & ~3):
-        b[to + k] = username[k] if k < size else 0
-    to = write_attribute(b, to + (size + 3 & ~3), PRIORITY, 4)
-    put32(b, to, priority)
-    to = write_attribute(b, to + 4, ICE_CONTROLLED if role == CONTROLLED else ICE_CONTROLLING, 8)
-    put64(b, to, tie_breaker)
-    to += 8
-    if role == NOMINATING:
-        to = write_attribute(b, to, USE_CANDIDATE, 0)
-    return int64(to)
 
 
 @kernel

@@ -95,19 +95,3 @@ def read_keyframe(b: Bytes, at: int, end: int, frame: Any) -> None:
     if at + KEYFRAME_HEADER <= end and b[at + 3] == 0x9D and b[at + 4] == 0x01 and b[at + 5] == 0x2A:
         frame.width = int64(b[at + 6]) | (int64(b[at + 7]) & 0x3F) << 8
         frame.height = int64(b[at + 8]) | (int64(b[at + 9]) & 0x3F) << 8
-
-
-@kernel
-def rewrite_vp8(dst: Bytes, dst_at: int, frame: Any, picture_id: int, tl0: int) -> None:
-    """Write picture id and TL0PICIDX, cut to their field's size, into the copied payload at dst[dst_at].
-
-    `frame` is any record with the fields picture_id_bits, picture_id_at and tl0_at of that payload.
-    """
-    at = dst_at + int64(frame.picture_id_at)
-    if frame.picture_id_bits == 15:
-        dst[at] = 0x80 | picture_id >> 8 & 0x7F
-        dst[at + 1] = picture_id & 0xFF
-    elif frame.picture_id_bits == 7:
-        dst[at] = picture_id & 0x7F
-    if frame.tl0_at:
-        dst[dst_at + int64(frame.tl0_at)] = tl0 & 0xFF

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mediacodecs.bits import be16, be24, be32, be64, put8, put16, put24, put32, put64
+from mediacodecs.bits import be16, be24, be32, put8, put16, put24, put32
 from tests.unit.mediacodecs.records import array, written
 
 DATA = bytes(np.random.default_rng(5).integers(0, 256, 64, dtype=np.uint8))
@@ -21,13 +21,7 @@ def test_numbers_are_read_big_endian(read: Callable[..., int], size: int) -> Non
     assert read(array(b"\xff" * size), 0) == (1 << 8 * size) - 1
 
 
-def test_64_bits_are_read_as_signed() -> None:
-    for at in range(len(DATA) - 7):
-        assert be64(array(DATA), at) == int.from_bytes(DATA[at : at + 8], "big", signed=True)
-    assert be64(array(b"\xff" * 8), 0) == -1
-
-
-@pytest.mark.parametrize(("put", "size"), [(put8, 1), (put16, 2), (put24, 3), (put32, 4), (put64, 8)])
+@pytest.mark.parametrize(("put", "size"), [(put8, 1), (put16, 2), (put24, 3), (put32, 4)])
 @pytest.mark.parametrize("value", [0, 1, -1, 0x123456789ABCDEF0, -(1 << 63), np.uint32(0xFFFFFFFE), np.uint64(1 << 63)])
 def test_low_bits_are_written_big_endian(put: Callable[..., None], size: int, value: Any) -> None:
     def write(b: Any) -> int:

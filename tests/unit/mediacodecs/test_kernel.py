@@ -38,11 +38,12 @@ def test_kernels_hand_arrays_down_without_reference_counts() -> None:
         assert with_counts(np.arange(3)) == 3
 
 
-def test_an_edit_to_any_kernel_source_names_another_cache_folder(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mark", ["kernel", "intrinsic"])
+def test_an_edit_to_any_kernel_source_names_another_cache_folder(tmp_path: Path, mark: str) -> None:
     package = tmp_path / "loadtest"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    (package / "some.py").write_text("# kernel 1")
+    (package / "some.py").write_text(f"# {mark} 1")
 
     def folder() -> str:
         code = "from mediacodecs.kernel import cache_dir; print(cache_dir().name)"
@@ -57,7 +58,7 @@ def test_an_edit_to_any_kernel_source_names_another_cache_folder(tmp_path: Path)
         ).stdout
 
     before = folder()
-    (package / "some.py").write_text("# kernel 2")
+    (package / "some.py").write_text(f"# {mark} 2")
     assert folder() != before
 
 

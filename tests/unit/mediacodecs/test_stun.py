@@ -13,19 +13,12 @@ from aioice.stun import Class, Message, Method, parse_message
 
 from mediacodecs.checksum import crc32, ufrag_hash, username_hash
 from mediacodecs.stun import (
-    BINDING_ERROR,
-    BINDING_REQUEST,
     BINDING_SUCCESS,
-    CONTROLLED,
-    CONTROLLING,
-    NOMINATING,
     STUN,
     begin_integrity,
     end_integrity,
     fingerprint_ok,
     parse_stun,
-    write_binding_error,
-    write_binding_request,
     write_binding_success,
     write_fingerprint,
 )
@@ -75,39 +68,6 @@ def test_success_is_read_by_aioice(address: str) -> None:
     stun = parse(data)
     assert stun.kind == BINDING_SUCCESS and stun.mapped_family == ip.version and stun.mapped_port == 50001
     assert bytes(stun.mapped.tolist()) == ip.packed.ljust(16, b"\0")
-
-
-@pytest.mark.parametrize("code", [300, 400, 401, 420, 487, 500, 699])
-def test_error_is_read_by_aioice(code: int) -> None:
-    unknown = 0x7ABC if code == 420 else 0
-    data = written(lambda b: signed(b, write_binding_error(b, AT, array(TRANSACTION), 0, code, unknown)), 36 + 32)
-    message = read(data)
-    assert message.message_class == Class.ERROR and message.attributes["ERROR-CODE"] == (code, "")
-    assert (b"\0\x0a\0\2\x7a\xbc\0\0" in data) == (code == 420)
-    assert (parse(data).kind, parse(data).error, parse(data).unknown) == (BINDING_ERROR, code, 0)
-
-
-@pytest.mark.parametrize("role", [CONTROLLED, CONTROLLING, NOMINATING])
-@pytest.mark.parametrize("username", ["abcd:efgh", "a:b", "abcde:f", "x" * 256 + ":" + "y" * 256])
-def test_request_is_read_by_aioice(role: int, username: str) -> None:
-    name, breaker = array(username.encode() + b"more"), (1 << 63) + 5 - (1 << 64)
-
-    def write(b: Any) -> int:
-        to = write_binding_request(b, AT, array(TRANSACTION), name, len(username), 0x6E0001FF, breaker, role)
-        return signed(b, to)
-
-    data = written(write, 55 + len(username) + 32)
-    message = read(data)
-    expected = {"USERNAME": username, "PRIORITY": 0x6E0001FF}
-    expected["ICE-CONTROLLED" if role == CONTROLLED else "ICE-CONTROLLING"] = (1 << 63) + 5
-    expected |= {"USE-CANDIDATE": None} if role == NOMINATING else {}
-    signatures = ("MESSAGE-INTEGRITY", "FINGERPRINT")
-    assert {name: value for name, value in message.attributes.items() if name not in signatures} == expected
-    stun = parse(data)
-    assert stun.kind == BINDING_REQUEST and stun.priority == 0x6E0001FF
-    assert data[stun.username_at :][: stun.username_size] == username.encode()
-    assert stun.ice_controlling == int(role != CONTROLLED) and stun.use_candidate == int(role == NOMINATING)
-    assert authentic(data, KEY) and not authentic(data, KEY[1:])
 
 
 def request(**attributes: Any) -> Message:

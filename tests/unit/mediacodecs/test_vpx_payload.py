@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from mediacodecs.frame import MALFORMED, TRUNCATED, VP8, VP9
-from mediacodecs.vp8 import rewrite_vp8, vp8_descriptor_size
+from mediacodecs.vp8 import vp8_descriptor_size
 from tests.unit.mediacodecs.payloads import BEFORE, array, parse, parse_any
 
 KEY = "1002009d012a4001b400112233"  # a VP8 keyframe of 320x180
@@ -55,19 +54,6 @@ def test_vp8_truncated_payload_says_nothing(data: str) -> None:
 )
 def test_vp8_descriptor_size(data: str, size: int) -> None:
     assert vp8_descriptor_size(array(bytes.fromhex(data)), BEFORE, BEFORE + len(data) // 2) == size
-
-
-@pytest.mark.parametrize("data", ["90f0812345e7", "b0c02345", "90802a", "904045", "10"])
-def test_vp8_rewritten_ids_are_read_back_and_nothing_else_changes(data: str) -> None:
-    payload = bytes.fromhex(data + KEY)
-    frame = parse(VP8, payload)
-    copied = np.frombuffer(payload, np.uint8).copy()
-    rewrite_vp8(copied, 0, frame, 0x7ABC, 0x1FE)
-    again = parse(VP8, copied.tobytes())
-    assert again.picture_id == {0: -1, 7: 0x3C, 15: 0x7ABC}[int(frame.picture_id_bits)]
-    assert again.tl0 == (0xFE if frame.tl0_at else -1)
-    rewrite_vp8(copied, 0, frame, int(frame.picture_id), int(frame.tl0))
-    assert copied.tobytes() == payload
 
 
 def test_vp9_key_superframe_is_a_keyframe_in_every_layer() -> None:
