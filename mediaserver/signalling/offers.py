@@ -19,7 +19,7 @@ PUBLISHER_ONLY = frozenset({RID, REPAIRED_RID, VIDEO_LAYERS_ALLOCATION, TWCC, AB
 PROTOCOLS = frozenset({"UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"})
 HASHES = ("sha-256", "sha-384", "sha-512")  # what we check certificates with, best known first
 MAX_ENCODINGS = 4  # layers of simulcast from one media section
-MAX_RID = 16  # bytes; what a one-byte header extension carries
+MAX_RID = MAX_MID = 16  # bytes; what a one-byte header extension carries
 ONE_BYTE_IDS, TWO_BYTE_IDS = range(1, 15), range(1, 256)  # RFC 8285, sections 4.2 and 4.3
 
 
@@ -180,9 +180,21 @@ def _check_media(description: SessionDescription, media: Sequence[Media], verb: 
     bundle = description.bundles[0] if description.bundles else ()
     if len(media) > 1 and not {description.media[m.index].mid for m in media} <= set(bundle):
         raise NegotiationError(422, "The media sections of the offer must share one transport (a=group:BUNDLE).")
+    _check_names(media)
     for section in (description.media[m.index] for m in media):
         if not (section.rtcp_mux or section.rtcp_mux_only):
             raise NegotiationError(422, "The offer must multiplex RTP and RTCP (a=rtcp-mux).")
+
+
+def _check_names(media: Sequence[Media]) -> None:
+    """What names must be for packets of a bundle to be told apart (RFC 9143, sections 9.1 and 15)."""
+    types: dict[int, int] = {}
+    for one in media:
+        if len(one.mid) > MAX_MID:
+            raise NegotiationError(422, f"The a=mid of section {one.index} is longer than {MAX_MID} characters.")
+        for codec in one.codecs:
+            if types.setdefault(codec.payload_type, codec.codec) != codec.codec:
+                raise NegotiationError(422, f"The payload type {codec.payload_type} stands for two codecs.")
 
 
 def _transport(description: SessionDescription, media: Sequence[Media]) -> dict[str, Any]:

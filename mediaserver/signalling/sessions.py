@@ -164,7 +164,7 @@ class Sessions:
             subscriptions, tracks = [], []
             for media in offer.media:
                 made = peer.transport.add_subscription(
-                    kind=KINDS[media.kind], mid=media.mid[:16], cname=name, clock_rate=media.codecs[0].clock_rate
+                    kind=KINDS[media.kind], mid=media.mid, cname=name, clock_rate=media.codecs[0].clock_rate
                 )
                 if lag:
                     made.set_lag(lag)
@@ -218,6 +218,8 @@ class Sessions:
             log.info("left", session=session.id, reason=reason)
         session.room.leave(session.participant)
         self._forget_if_empty(session.room)
+        if isinstance(session.participant, Viewer):
+            session.participant.tell()  # so that event streams end
         with about(**session.participant.about):
             return self._spawn(session.peer.close())
 
@@ -275,7 +277,7 @@ def add_track(peer: Peer, media: PublishedMedia) -> Track:
     layers = [
         peer.transport.add_layer(
             kind=KINDS[media.kind],
-            mid=media.mid[:16],
+            mid=media.mid,
             rid=encoding.rid,
             ssrc=encoding.ssrc,
             rtx_ssrc=encoding.rtx_ssrc,

@@ -19,6 +19,14 @@ async def test_media_of_a_publisher_reaches_a_viewer(node: Running) -> None:
     assert numbers == list(range(numbers[0], numbers[0] + 21))
 
 
+async def test_peer_that_insists_on_being_the_dtls_server_is_called(node: Running) -> None:
+    publisher = await node.join("/whip/lobby/alice", change=lambda sdp: sdp.replace("setup:actpass", "setup:passive"))
+    viewer = await node.join("/whep/lobby/alice")
+    assert "a=setup:active" in publisher.answer and "a=setup:passive" in viewer.answer
+    publisher.send_video()
+    await until(lambda: viewer.packets)
+
+
 async def test_viewer_who_came_first_gets_the_picture_and_stays_through_a_return(node: Running) -> None:
     viewer = await node.join("/whep/lobby/alice")
     first = await node.join("/whip/lobby/alice")

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from loadtest.offers import VP8_TYPE
+from mediaserver.signalling import events as stream_module
 from tests.unit.engine.peers import until
 from tests.unit.signalling.nodes import Joined, Running
 
@@ -72,6 +73,13 @@ async def test_events_tell_what_flows_and_who_watches(node: Running) -> None:
         seen = len(reader.events)
         assert (await node.ask("DELETE", publisher.location))[0] == 200
         await until(lambda: ("inactive", "1") in [(e, d.get("mediaId")) for e, d in reader.events[seen:]])
+
+
+async def test_stream_ends_with_its_session(node: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "PERIOD", 60.0)  # so that nothing but the end itself wakes it
+    viewer = await node.join("/whep/lobby/alice", connect=False)
+    async with events(node, viewer) as reader:
+        await until(lambda: reader.events)
         assert (await node.ask("DELETE", viewer.location))[0] == 200
         await asyncio.wait_for(reader.task, 5)
 
