@@ -120,3 +120,25 @@ async def test_microphone_alone_is_heard(node: Node, tabs: Tabs, room: str) -> N
     listener = await tabs.watch(node, room)
     stats = await eventually(listener.watcher, lambda s: got(s, "packetsReceived", "audio") > 60, "sound")
     assert got(stats, "framesDecoded") == 0 and sent(await speaker.publisher(), "packetsSent", "audio") > 60
+
+
+@pytest.mark.parametrize(("name", "mode"), [("vp9", "L2T3_KEY"), ("av1", "L1T3"), ("vp8", "L1T3")])
+async def test_layers_within_one_stream_arrive_whole(node: Node, tabs: Tabs, room: str, name: str, mode: str) -> None:
+    publisher = await tabs.publish(node, room, codec=name, scalability=mode, resolution=360)
+    viewer = await tabs.watch(node, room)
+    await viewer.width(lambda w: w == 640, "the highest spatial layer", seconds=30)
+    stats = await viewer.frames(40)
+    assert (await publisher.publisher())["video"][0]["scalabilityMode"] == mode
+    assert got(stats, "packetsLost") == 0 and got(stats, "framesDropped") < 10
+
+
+async def test_viewer_may_limit_the_layers_within_one_stream(node: Node, tabs: Tabs, room: str) -> None:
+    await tabs.publish(node, room, codec="vp9", scalability="L2T3_KEY", resolution=360)
+    viewer = await tabs.watch(node, room)
+    await viewer.width(lambda w: w == 640, "the highest spatial layer", seconds=30)
+    await viewer.page.evaluate("weir.watchers[0].client.selectLayer('auto', {maxSpatialLayerId: 0})")
+    await viewer.width(lambda w: w == 320, "the lowest spatial layer")
+    stats = await viewer.frames(20)
+    await viewer.page.evaluate("weir.watchers[0].client.selectLayer('auto')")
+    await viewer.width(lambda w: w == 640, "the highest spatial layer again")
+    assert got(stats, "packetsLost") == 0

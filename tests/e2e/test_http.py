@@ -76,7 +76,6 @@ async def test_answer_names_session_entity_tag_and_links(session: Joined) -> Non
 MALFORMED = {
     "nothing": "",
     "words": "nonsense",
-    "no-media": "v=0\r\n",
     "half": "v=0\r\nm=video\r\n",
     "bytes": "\x00\xff" * 50,
 }

@@ -83,3 +83,28 @@ async def test_session_lives_on_when_the_publishers_address_changes(node: Node, 
         assert stats["state"] == "live"
         await tabs.close()
         tabs.tabs.clear()
+
+
+async def test_viewer_with_a_lag_gets_a_lossy_publishers_stream_repaired(node: Node, tabs: Tabs, room: str) -> None:
+    with Shim(node.udp_port, loss=LOSS, seed=13) as shim:
+        publisher = await tabs.publish(node, room, via=shim.port)
+        viewer = await tabs.watch(node, room, lag=1000)
+        stats = await viewer.frames(120, seconds=30)
+        assert shim.lost["up"] > 10 and sent(await publisher.publisher(), "retransmittedPacketsSent") > 0
+        assert got(stats, "freezeCount") == 0 and got(stats, "nackCount") == 0 and got(stats, "pliCount") == 0, stats
+        await tabs.close()
+        tabs.tabs.clear()
+
+
+async def test_picture_moves_on_through_ice_restarts_of_both_sides(node: Node, tabs: Tabs, room: str) -> None:
+    publisher = await tabs.publish(node, room)
+    viewer = await tabs.watch(node, room)
+    await viewer.frames(20)
+    ufrag = "pc => pc.currentRemoteDescription.sdp.match(/a=ice-ufrag:(.*)/)[1]"
+    for tab, name in ((viewer, "watchers"), (publisher, "publishers")):
+        before = await tab.page.evaluate(f"({ufrag})(weir.{name}[0].pc)")
+        await tab.page.evaluate(f"weir.{name}[0].client.restartIce()")
+        assert await tab.page.evaluate(f"({ufrag})(weir.{name}[0].pc)") != before
+        await viewer.frames(40)
+    stats = await viewer.watcher()
+    assert stats["connection"] == "connected" and got(stats, "packetsLost") == 0

@@ -74,3 +74,19 @@ async def test_browser_watches_what_ffmpeg_publishes(node: Node, tabs: Tabs, roo
         await eventually(viewer.watcher, lambda s: got(s, "packetsReceived", "audio") > 50, "sound")
         late = await tabs.watch(node, room)
         await late.frames(20)
+
+
+async def test_viewer_without_the_codec_hears_the_sound_and_is_counted_as_paused(
+    node: Node, tabs: Tabs, room: str
+) -> None:
+    await tabs.publish(node, room, codec="vp9")
+    paused = (await node.metrics()).total("weir_subscriptions_paused")
+    async with Client(node.base, f"/whep/{room}/alice") as viewer:  # aiortc has VP8 and H.264
+        await viewer.watch()
+
+        async def frames() -> dict[str, int]:
+            return viewer.frames
+
+        heard = await eventually(frames, lambda f: f["audio"] > 50, "decoded sound")
+        assert heard["video"] == 0
+        assert (await node.metrics()).total("weir_subscriptions_paused") == paused + 1
