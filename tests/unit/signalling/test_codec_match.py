@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
-from mediaserver.signalling.codec_match import Codec, h264_profile, match_codec
+from mediacodecs.sdp import parse_sdp
+from mediaserver.signalling.codec_match import Codec, h264_profile, match_codec, read_codecs
 
 
 def h264(profile_level_id: str | None, mode: str = "1", payload_type: int = 96) -> Codec:
@@ -85,3 +88,10 @@ def test_opus_goes_by_channels_and_other_codecs_by_name() -> None:
     assert match_codec(opus, [Codec(OPUS, "opus", 96, 48000)]) is None
     assert match_codec(video(VP8), [video(VP9), video(VP8, 97)]) == video(VP8, 97)
     assert match_codec(video(VP8), []) is None
+
+
+def test_equal_codecs_of_two_offers_are_one_object() -> None:
+    sdp = (Path(__file__).parents[2] / "fuzz" / "corpus" / "sdp" / "chromium_recvonly.sdp").read_bytes().decode()
+    first, second = (read_codecs(parse_sdp(sdp).media[1], twcc=False) for _ in range(2))
+    assert first == second and len(first) > 5
+    assert all(one is other for one, other in zip(first, second, strict=True))
