@@ -93,6 +93,17 @@ def write_fence(typing_context: Any) -> Any:
 
 
 @intrinsic
+def read_fence(typing_context: Any) -> Any:
+    """No read after it happens before a read that stands before it (free on x86; it binds the compiler)."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.fence("acquire")
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
 def copy_bytes(typing_context: Any, to: Any, source: Any, count: Any) -> Any:
     """Copy `count` bytes between addresses that do not overlap."""
 

@@ -25,6 +25,7 @@ from packetio.memory import (
     load_acquire,
     numbers_at,
     pointer_to,
+    read_fence,
     store_release,
     write_fence,
 )
@@ -148,6 +149,7 @@ def bytes_address(base: int, at: int) -> int:
 def holds(base: int, position: int) -> bool:
     """Whether the packet of a position is in the log, whole. Ask again after copying from another thread's log."""
     address = entry_address(base, position)
+    read_fence()  # what was copied before this question was read before it
     if load_acquire(address) != position:
         return False
     return bool(load_acquire(base + WRITE_END) - entry_at(address).at <= log_at(base).capacity)

@@ -16,9 +16,17 @@ import numpy as np
 from mediacodecs.kernel import JIT
 
 if JIT:
-    from packetio.intrinsics import array_of, copy_bytes, load_acquire, pointer_to, store_release, write_fence
+    from packetio.intrinsics import (
+        array_of,
+        copy_bytes,
+        load_acquire,
+        pointer_to,
+        read_fence,
+        store_release,
+        write_fence,
+    )
 else:
-    from packetio.plain import array_of, copy_bytes, load_acquire, pointer_to, store_release, write_fence
+    from packetio.plain import array_of, copy_bytes, load_acquire, pointer_to, read_fence, store_release, write_fence
 
 __all__ = [
     "PAGE",
@@ -30,6 +38,7 @@ __all__ = [
     "load_acquire",
     "numbers_at",
     "pointer_to",
+    "read_fence",
     "store_release",
     "write_fence",
 ]

@@ -46,6 +46,10 @@ def write_fence() -> None:
     """Nothing to order in plain Python."""
 
 
+def read_fence() -> None:
+    """Nothing to order in plain Python."""
+
+
 def copy_bytes(to: int, source: int, count: int) -> None:
     """Copy `count` bytes between addresses that do not overlap."""
     ctypes.memmove(int(to), int(source), int(count))

@@ -191,8 +191,8 @@ def change_cursor(w: Any, index: int, op: int, a: int) -> None:
     if feed and not sub.paused:
         sub.mode = L.WAITING
         start_cursor(w, index, feed)
-    elif feed:
-        sub.feed = feed
+    elif feed and feed != sub.feed:
+        sub.feed, sub.fresh = feed, 1  # the time stamps sent so far are not this feed's
 
 
 @kernel

@@ -16,7 +16,7 @@ from mediaserver.engine.layout import LIVE, RUN
 from mediaserver.engine.numbering import insert, late_index, leave_out, next_index
 from mediaserver.engine.rewrite import seal, set_payload, timestamp_of, write_head
 from mediaserver.engine.send import make_room, queue_message
-from mediaserver.engine.sources import begin_feed_epoch, start_waiting
+from mediaserver.engine.sources import begin_feed_epoch, begins_keyframe, start_waiting
 from packetio.log import (
     BARE_KEYFRAME,
     JOURNAL_HEAD,
@@ -69,8 +69,7 @@ def gather(w: Any, feed: Any, head: int) -> int:
             feed.overrun += 1
             feed.read += 1
             continue
-        first = p.marks & KEYFRAME and p.marks & START and feed.first_waiting
-        if n > 0 and (first or p.entry.epoch != packet_of(w, 0).entry.epoch):
+        if n > 0 and ((feed.first_waiting and begins_keyframe(p)) or p.entry.epoch != packet_of(w, 0).entry.epoch):
             break
         feed.read += 1
         n += 1
@@ -82,7 +81,8 @@ def forward_feed(w: Any, index: int) -> None:
     """Serve the live cursors of a feed up to the head of its journal."""
     feed = feed_of(w, index)
     head = load_acquire(feed.log + JOURNAL_HEAD)
-    late = head - feed.read - (log_at(feed.log).packets - 64)
+    packets = log_at(feed.log).packets
+    late = head - feed.read - (packets - min(packets >> 1, 64))
     if late > 0:
         feed.read += late
         feed.overrun += late
@@ -94,7 +94,7 @@ def forward_feed(w: Any, index: int) -> None:
         first = packet_of(w, 0)
         if first.entry.epoch != feed.epoch & 0xFFFF:
             begin_feed_epoch(w, index, first)
-        if feed.first_waiting and first.marks & KEYFRAME and first.marks & START:
+        if feed.first_waiting and begins_keyframe(first):
             start_waiting(w, index, first)
         for k in range(n):
             feed.highest = max(feed.highest, packet_of(w, k).position)
@@ -213,10 +213,11 @@ def seal_packet(w: Any, sub: Any, t: Any, p: Any, index: int, to: int, segment: 
     sub.packets += 1
     sub.octets += p.length
     sub.last_sent = w.now
-    sub.last_timestamp = timestamp_of(sub, p.timestamp)
-    if p.entry.picture_id_bits:
-        sub.last_picture = int64(p.entry.picture_id) + sub.picture_offset
-        sub.last_tl0 = int64(p.entry.tl0) + sub.tl0_offset
+    if index == sub.out_highest:  # what goes on after a switch goes on from the newest, not from a late one
+        sub.last_timestamp = timestamp_of(sub, p.timestamp)
+        if p.entry.picture_id_bits:
+            sub.last_picture = (int64(p.entry.picture_id) + sub.picture_offset) & 0x7FFF
+            sub.last_tl0 = (int64(p.entry.tl0) + sub.tl0_offset) & 255
     w.forwarded += 1
     w.forwarded_bytes += size
     return size

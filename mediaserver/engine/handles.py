@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mediacodecs.extensions import DEPENDENCY_DESCRIPTOR
 from mediacodecs.stun import username_hash
 from mediaserver.engine import layout as L
 from packetio.batch import SOCKADDR, unpack_sockaddr
@@ -50,6 +51,7 @@ class Layer:
         self.on_started: Callable[[int, int], None] = lambda codec, payload_type: None
         self.on_paused: Callable[[], None] = lambda: None
         self.readers: set[Subscription] = set()
+        self.closed = False
         self.index = self.worker.layer_slots.take()
         self.feed = 0
         try:
@@ -105,7 +107,10 @@ class Layer:
         return int(self.log.header.received_bytes)
 
     async def close(self) -> None:
-        """Park its subscriptions, let the worker go of it, and free the log."""
+        """Park its subscriptions, let the worker go of it, and free the log. Once: a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
         for subscription in list(self.readers):
             subscription.set_source(None)
         self.transport.layers.discard(self)
@@ -124,6 +129,7 @@ class Subscription:
         self.transport, self.worker, self.kind, self.mid = transport, transport.worker, kind, mid
         self.on_started: Callable[[Layer], None] = lambda layer: None
         self.layer: Layer | None = None
+        self.closed = False
         worker = self.worker
         self.index = worker.subscription_slots.take()
         generation = int(worker.generations[self.index]) % (1 << 15) or 1
@@ -149,8 +155,13 @@ class Subscription:
         """Read another layer, from its next keyframe on (or a fresh one in its log); None parks the subscription.
 
         `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose
-        time stamps have nothing to do with those before. Raises EngineFull when the worker has no feed left.
+        time stamps have nothing to do with those before. A layer that is closed is none: its feed may be another's by
+        the time the worker reads it. Raises EngineFull when the worker has no feed left.
         """
+        if self.closed:
+            return
+        if layer is not None and layer.closed:
+            layer = None
         feed = self.transport.engine.feed_for(self.worker, layer) if layer is not None else 0
         if self.layer is not None and self.layer is not layer:
             self.layer.readers.discard(self)
@@ -178,7 +189,10 @@ class Subscription:
         self.worker.command(L.REQUEST_KEYFRAME, self.index)
 
     async def close(self) -> None:
-        """Let the worker go of it."""
+        """Let the worker go of it. Once: a second call does nothing."""
+        if self.closed:
+            return
+        self.closed = True
         if self.layer is not None:
             self.layer.readers.discard(self)
             self.layer = None
@@ -231,9 +245,12 @@ class Transport:
             row.twcc = self.twcc
 
     def set_sending(self, *, ids: dict[int, int], allow_mixed: bool) -> None:
-        """Extension kind -> id that the peer wants. Before `secure`. Ids above 14 need two-byte headers: left out."""
+        """Extension kind -> id that the peer wants. Before `secure`. Ids above 14 need two-byte headers: left out.
+
+        Dependency descriptors need them too: the first holds the structure that all others refer to, and it is long.
+        """
         for kind, identity in ids.items():
-            if 1 <= identity <= 14:
+            if 1 <= identity <= 14 and (allow_mixed or kind != DEPENDENCY_DESCRIPTOR):
                 self.record.ids[kind] = identity
         self.record.allow_mixed = int(allow_mixed)
 

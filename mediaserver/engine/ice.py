@@ -92,8 +92,7 @@ def validated(w: Any, ti: int, t: Any, slot: int, control_size: int, nominated: 
     name = w.names + slot * 32
     address_key(bytes_at(name, 32), 0, w.words)
     if find_address(w, w.words) != ti:
-        drop_addresses(w, ti, ADDRESSES - 1)
-        put_address(w, w.words, ti)
+        bind_address(w, ti, t, name)
     t.last_check = w.now
     current = same_address(t, bytes_at(name, 32))
     if current:
@@ -106,6 +105,19 @@ def validated(w: Any, ti: int, t: Any, slot: int, control_size: int, nominated: 
         copy_packet_info(w, t, slot, control_size)
         emit(w, ICE_CONNECTED if first else ADDRESS_CHANGED, ti, 0, 0, t.remote.ctypes.data, SOCKADDR)
     t.connected = 1
+
+
+@kernel
+def bind_address(w: Any, ti: int, t: Any, name: int) -> None:
+    """Bind the sockaddr at `name`. When a transport holds too many, all go but the one that media goes to."""
+    if t.addresses >= ADDRESSES:
+        drop_addresses(w, ti, 0)
+        address_key(bytes_at(t.remote.ctypes.data, 32), 0, w.words)
+        put_address(w, w.words, ti)
+        t.addresses = 1
+    address_key(bytes_at(name, 32), 0, w.words)
+    put_address(w, w.words, ti)
+    t.addresses += 1
 
 
 @kernel

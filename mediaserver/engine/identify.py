@@ -125,7 +125,6 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> i
     else:
         emit(w, SSRC_REFUSED, ti, ssrc, payload_type, 0, 0)
     slot = free_slot(w, t)
-    t.ssrc_total += 1
     if slot < 0:
         return -1
     t.ssrcs[slot] = ssrc

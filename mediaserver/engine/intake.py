@@ -83,8 +83,7 @@ def after_append(w: Any, index: int, layer: Any) -> None:
         layer.keyframe_count += 1
         keyframe_came(layer)
     if layer.active == 0 and not marks & PADDING_ONLY:
-        layer.active = 1
-        emit(w, LAYER_STARTED, index, layer.codec, layer.payload_type, 0, 0)
+        layer.active = int64(emit(w, LAYER_STARTED, index, layer.codec, layer.payload_type, 0, 0))  # lost: told again
     feed = feed_of(w, layer.feed)
     if feed.dirty == 0:
         feed.dirty = 1

@@ -95,6 +95,7 @@ TRANSPORT = np.dtype(
         ("remote_size", "i8"),
         ("packet_info", "u1", (PACKET_INFO,)),  # control message that makes replies leave from the address asked
         ("packet_info_size", "i8"),
+        ("addresses", "i8"),  # that were bound to it since the last clearing
         ("connected", "i8"),  # 1 once a check was authenticated
         ("last_check", "i8"),  # ns: newest authenticated binding request
         ("remote_check", "i8"),  # ns: newest one from the address that media goes to

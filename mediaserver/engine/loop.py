@@ -100,8 +100,7 @@ def find_silent_layers(w: Any) -> None:
     for index in range(1, w.layer_used):
         layer = layer_of(w, index)
         if layer.state == OPEN and layer.active and w.now - log_at(layer.log).last_arrival > SILENCE:
-            layer.active = 0
-            emit(w, LAYER_PAUSED, index, 0, 0, 0, 0)
+            layer.active = int64(not emit(w, LAYER_PAUSED, index, 0, 0, 0, 0))  # lost: told again
 
 
 @kernel

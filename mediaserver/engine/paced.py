@@ -2,7 +2,8 @@
 
 A replay sends a budget of bytes at once and more at a set rate until it has reached what live cursors have got, then
 goes live. A lagged cursor releases each packet `lag` after its arrival, repaired ones in their place; it waits for a
-missing packet until a later one is due.
+missing packet until a later one is due, and steps over a hole that nothing will fill. When the publisher's numbering
+begins anew, a replay does so at once, a lagged cursor after the last packet from before.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
 from mediaserver.engine.forward import even_out, load_packet, send_run
-from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, WAITING
-from mediaserver.engine.lists import add_live, remove_paced
-from mediaserver.engine.sources import detach, may_start, start_cursor, start_paced
+from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, VIDEO, WAITING
+from mediaserver.engine.lists import add_live, remove_paced, remove_waiting
+from mediaserver.engine.sources import detach, first_due, may_start, start_cursor, start_paced
 from packetio.log import entry_address, entry_at, holds, log_at, newest_keyframe
 
 PACE = 5 * MS  # ns between looks at paced cursors
 LOOK_AHEAD = 256  # positions searched for a later packet that is due
+NOTHING, NOT_YET, DUE = range(3)  # what `outlook` sees
 LATE = 200 * MS  # a lagged cursor further behind than this is catching up and paces itself
 
 
@@ -48,31 +50,47 @@ def advance(w: Any, index: int, sub: Any) -> None:
     if sub.lag > 0 and sub.target and switch_when_due(w, index, sub):
         return
     feed = feed_of(w, sub.feed)
+    start = log_at(feed.log).epoch_start
+    if sub.cursor < start and (sub.lag == 0 or outlook(w, sub, feed.log, sub.cursor, start - 1) == NOTHING):
+        begin_again(w, index, sub)
+        return
     while True:
         n = collect(w, sub, feed)
         if n == 0:
             break
         even_out(w, n)
         send_run(w, sub, transport_of(w, sub.transport), n, feed.layer == 0)
-    if sub.cursor < log_at(feed.log).epoch_start:
-        detach(w, index)
-        sub.mode, sub.fresh = WAITING, 1
-        start_cursor(w, index, int64(sub.feed))
-    elif sub.lag == 0 and sub.cursor > feed.highest:
+    if sub.lag == 0 and sub.cursor > feed.highest:
         remove_paced(w, index)
         sub.mode = LIVE
         add_live(w, index, int64(sub.feed))
 
 
 @kernel
+def begin_again(w: Any, index: int, sub: Any) -> None:
+    """The cursor's epoch is over: begin on the new one, or on the target that it was to switch to."""
+    feed = int64(sub.target if sub.target else sub.feed)
+    remove_waiting(w, index)
+    detach(w, index)
+    sub.mode, sub.fresh = WAITING, 1
+    start_cursor(w, index, feed)
+
+
+@kernel
 def collect(w: Any, sub: Any, feed: Any) -> int:
     """Load the next run of the cursor; returns its packets and moves the cursor past them."""
     n = 0
-    top = feed.highest if sub.lag == 0 else log_at(feed.log).highest
+    log = log_at(feed.log)
+    top = feed.highest if sub.lag == 0 else log.highest
     while n < RUN and sub.cursor <= top:
         position = sub.cursor
-        if sub.lag > 0 and not due(w, sub, feed.log, position, top):
-            break
+        if sub.lag > 0:
+            seen = outlook(w, sub, feed.log, position, top)
+            if seen == NOTHING and log.epoch_start <= position < top - LOOK_AHEAD:
+                sub.cursor = position + LOOK_AHEAD + 1
+                continue
+            if seen != DUE:
+                break
         if sub.budget <= 0 and (sub.lag == 0 or behind(w, sub, feed.log, position)):
             break
         p = packet_of(w, n)
@@ -84,13 +102,19 @@ def collect(w: Any, sub: Any, feed: Any) -> int:
 
 
 @kernel
-def due(w: Any, sub: Any, base: int, position: int, top: int) -> bool:
-    """Whether the packet at a position, or a later one if it is missing or was repaired late, may be released."""
+def outlook(w: Any, sub: Any, base: int, position: int, top: int) -> int:
+    """DUE: the packet at a position, or a later one if it is missing or was repaired late, may be released.
+
+    NOTHING: as far as is looked, no packet is there at all.
+    """
     limit = w.now - sub.lag
+    found = NOTHING
     for ahead in range(position, min(position + LOOK_AHEAD, top) + 1):
-        if holds(base, ahead) and entry_at(entry_address(base, ahead)).arrival <= limit:
-            return True
-    return False
+        if holds(base, ahead):
+            if entry_at(entry_address(base, ahead)).arrival <= limit:
+                return DUE
+            found = NOT_YET
+    return found
 
 
 @kernel
@@ -105,7 +129,10 @@ def switch_when_due(w: Any, index: int, sub: Any) -> bool:
     feed = feed_of(w, sub.target)
     if not may_start(w, sub, feed):
         return False
-    position = newest_keyframe(feed.log, w.now - sub.lag)
+    if sub.kind != VIDEO:
+        position = first_due(w, sub, feed)
+    else:
+        position = newest_keyframe(feed.log, w.now - sub.lag)
     if position < 0 or entry_at(entry_address(feed.log, position)).arrival < w.now - sub.lag - 6 * PACE:
         return False
     start_paced(w, index, int64(sub.target), position)

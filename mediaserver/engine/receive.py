@@ -105,7 +105,8 @@ def arrival_of(w: Any, slot: int, control_size: int) -> int:
         if size < 16:
             break
         if words[1] == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
-            return int64(min(words[2] * SECOND + words[3] - w.realtime, w.now))
+            arrival = int64(words[2] * SECOND + words[3] - w.realtime)
+            return arrival if w.now - SECOND < arrival <= w.now else int64(w.now)  # the wall clock may have been set
         at += (size + 7) & ~7
     return int64(w.now)
 
@@ -131,6 +132,7 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
         return
     t.packets_in += 1
     t.bytes_in += size
+    t.ssrc_total += reference == -2  # libsrtp keeps a stream for it from now on, whatever is in the packet
     if parse_rtp(b, 0, int64(length.value), w.rtp) != 0:
         w.drop_garbage += 1
         return

@@ -14,7 +14,7 @@ from mediacodecs.kernel import kernel
 from mediacodecs.rtp import unwrap16
 from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
 from mediaserver.engine.forward import load_packet
-from mediaserver.engine.layout import LIVE, MAP_FEED, NO_TYPE, PACED, PARAMETER_PACKET, RUN, SECOND, SENT
+from mediaserver.engine.layout import LIVE, MAP_FEED, NO_TYPE, PACED, PARAMETER_PACKET, RUN, SECOND
 from mediaserver.engine.numbering import position_of, word_of
 from mediaserver.engine.rewrite import seal, set_payload, write_head
 from mediaserver.engine.send import make_room, queue_message
@@ -28,13 +28,16 @@ SPARE = RUN  # the packet slot used here lies behind the run that may be in work
 
 @kernel
 def resend(w: Any, index: int, sequence: int) -> None:
-    """Answer one NACKed outgoing sequence number of a subscription."""
+    """Answer one NACKed outgoing sequence number of a subscription.
+
+    A number that was kept for a packet which came while the cursor was past it is answered too.
+    """
     sub = subscription_of(w, index)
     sub.nacks += 1
     w.nack_in += 1
     number = unwrap16(sub.out_highest, sequence)
     word = word_of(sub, number)
-    good = word & SENT and number >= sub.out_start and (word >> MAP_FEED) == sub.feed and sub.rtx_type != NO_TYPE
+    good = word != 0 and number >= sub.out_start and (word >> MAP_FEED) == sub.feed and sub.rtx_type != NO_TYPE
     if not good or (sub.mode != LIVE and sub.mode != PACED) or not affordable(w, sub):
         sub.unanswered += 1
         return

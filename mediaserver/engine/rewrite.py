@@ -32,6 +32,7 @@ from packetio.srtp import SEALER, add_gcm, begin_gcm, end_gcm
 sealer_at = pointer_to(SEALER)
 length_at = pointer_to(np.dtype([("value", "i4")]))
 SQUEEZE = 16  # a late joiner's replay runs this much faster in time stamps
+REPLAYED = 30  # s after a replay in which its packets may be asked for again
 MASK32, MASK48 = 0xFFFFFFFF, (1 << 48) - 1
 ONE_BYTE, TWO_BYTE = 0xBEDE, 0x1000
 PAD_SCRATCH = 1024  # offset in the worker's scratch where padding bytes are made; the prefix lies below
@@ -51,6 +52,14 @@ def timestamp_of(sub: Any, timestamp: int) -> int:
         if behind > 0:
             timestamp = sub.squeeze_to - behind // SQUEEZE
     return int64((timestamp + sub.timestamp_offset) & MASK32)
+
+
+@kernel
+def end_squeeze(sub: Any) -> None:
+    """Forget a replay that is long over: its time stamps would be met again after half a turn of 32 bits."""
+    passed = signed32(sub.last_timestamp - sub.timestamp_offset - sub.squeeze_to)
+    if sub.squeeze_from >= 0 and passed > REPLAYED * sub.clock_rate:
+        sub.squeeze_from = -1
 
 
 @kernel
@@ -98,7 +107,7 @@ def passed_extensions(t: Any, p: Any, b: Any, at: int, two: int) -> int:
         at += 1
     if t.ids[DEPENDENCY_DESCRIPTOR] and e.descriptor_size and (two or e.descriptor_size <= 16):
         at = copied(b, at, two, int64(t.ids[DEPENDENCY_DESCRIPTOR]), p.start + e.descriptor_at, e.descriptor_size)
-    if t.ids[ABS_CAPTURE_TIME] and e.capture_size:
+    if t.ids[ABS_CAPTURE_TIME] and 0 < e.capture_size <= 16:
         at = copied(b, at, two, int64(t.ids[ABS_CAPTURE_TIME]), p.start + e.capture_at, e.capture_size)
     return int64(at)
 

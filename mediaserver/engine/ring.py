@@ -24,20 +24,21 @@ assert RING.fields is not None and RING.fields["tail"][1] == TAIL and RING.field
 
 
 @kernel
-def emit(w: Any, op: int, index: int, a: int, b: int, payload: int, size: int) -> None:
-    """Send one event to control; `payload` is an address, `size` its bytes (at most EVENT_PAYLOAD)."""
+def emit(w: Any, op: int, index: int, a: int, b: int, payload: int, size: int) -> bool:
+    """Send one event to control; `payload` is an address, `size` its bytes (at most EVENT_PAYLOAD). False: lost."""
     ring = ring_at(w.events)
     slots = w.event_slots - (w.event_slots >> 2 if op == DTLS else 0)  # handshakes repeat themselves, the rest does not
     if ring.head - load_acquire(w.events + TAIL) >= slots or size > EVENT_PAYLOAD:
         w.drop_event += 1
         ring.lost += 1
-        return
+        return False
     event = event_at(w.events + RING_SIZE + (ring.head & (w.event_slots - 1)) * EVENT_SIZE)
     event.op, event.index, event.a, event.b, event.length = op, index, a, b, size
     if size:
         copy_bytes(event.payload.ctypes.data, payload, size)
     store_release(w.events, ring.head + 1)
     wake(w, w.control_wake)
+    return True
 
 
 @kernel

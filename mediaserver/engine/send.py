@@ -89,20 +89,22 @@ def refused(w: Any, k: int, error: int) -> None:
         w.drop_send += count
         return
     w.gso_refused += 1
-    if error == EIO or error == EINVAL:
-        w.gso = 0
     message = message_at(w.out_messages + k * MESSAGE_SIZE)
     vector = vector_at(w.out_vectors + k * VECTOR_SIZE)
     base, total = int64(vector.base), int64(vector.size)
     segment = int64(control_at(int64(message.control + message.control_size) - SEGMENT_CONTROL).value)
     message.control_size -= np.uint64(SEGMENT_CONTROL)
-    at = int64(0)
+    at = taken = int64(0)
     while at < total:
         vector.base = base + at
         vector.size = min(segment, total - at)
         if sendmmsg(np.int32(w.fd), w.out_messages + k * MESSAGE_SIZE, np.uint32(1), np.int32(0)) != 1:
             w.drop_send += 1
+        else:
+            taken += 1
         at += segment
+    if error == EIO or (error == EINVAL and taken == count):  # else it is this way's MTU, not the socket
+        w.gso = 0
 
 
 @kernel

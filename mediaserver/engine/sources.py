@@ -18,7 +18,8 @@ from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_li
 from mediaserver.engine.numbering import start_at
 from mediaserver.engine.rewrite import MASK32, SQUEEZE, signed32
 from mediaserver.engine.ring import emit
-from packetio.log import KEYFRAMES, entry_address, entry_at, holds, log_at, newest_keyframe
+from mediaserver.engine.sender_reports import publisher_report
+from packetio.log import KEYFRAME, KEYFRAMES, START, entry_address, entry_at, holds, log_at, newest_keyframe
 
 MAX_PICTURE_STEP = 1  # picture ids continue with the next number after a switch
 
@@ -35,23 +36,30 @@ def detach(w: Any, index: int) -> None:
 
 
 @kernel
-def clock_offset(w: Any, sub: Any, timestamp: int) -> int:
-    """Time-stamp offset that lets the stream go on as much later as the clock says."""
-    passed = (w.now - sub.last_sent) * sub.clock_rate // SECOND
+def begins_keyframe(p: Any) -> bool:
+    """Whether decoding can start at packet p: the first of a keyframe's lowest spatial layer."""
+    return bool(p.marks & KEYFRAME and p.marks & START and p.entry.spatial == 0)
+
+
+@kernel
+def clock_offset(sub: Any, timestamp: int, due: int) -> int:
+    """Time-stamp offset that lets the stream go on as much later as the clock says; due (ns): when it will be sent."""
+    passed = (due - sub.last_sent) * sub.clock_rate // SECOND
     return int64(sub.last_timestamp + max(passed, int64(1)) - timestamp)
 
 
 @kernel
-def timestamp_offset_for(w: Any, sub: Any, feed: Any, timestamp: int) -> int:
+def timestamp_offset_for(w: Any, sub: Any, feed: Any, timestamp: int, due: int) -> int:
     """Offset for a stream that goes on with `timestamp` on `feed` (RFC 3550 6.4.1: sender reports share one clock)."""
     if sub.last_timestamp < 0:
         return 0
-    offset = clock_offset(w, sub, timestamp)
+    offset = clock_offset(sub, timestamp, due)
     if sub.feed and sub.fresh == 0:
-        old, new = log_at(feed_of(w, sub.feed).log), log_at(feed.log)
-        if old.sr_arrival and new.sr_arrival:
-            apart = (new.sr_ntp - old.sr_ntp) * sub.clock_rate // SECOND
-            aligned = sub.timestamp_offset + old.sr_timestamp - new.sr_timestamp + apart
+        old_ntp, old_stamp, old_arrival = publisher_report(feed_of(w, sub.feed).log)
+        new_ntp, new_stamp, new_arrival = publisher_report(feed.log)
+        if old_arrival and new_arrival:
+            apart = (new_ntp - old_ntp) * sub.clock_rate // SECOND
+            aligned = sub.timestamp_offset + old_stamp - new_stamp + apart
             if abs(signed32(aligned - offset)) < 2 * sub.clock_rate:
                 offset = aligned
     if signed32(timestamp + offset - sub.last_timestamp) <= 0:
@@ -65,9 +73,10 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
     sub, feed = subscription_of(w, index), feed_of(w, feed_index)
     remove_waiting(w, index)
     detach(w, index)
-    sub.timestamp_offset = timestamp_offset_for(w, sub, feed, timestamp) & MASK32
-    sub.squeeze_from = -1
     entry = entry_at(entry_address(feed.log, position))
+    due = max(int64(w.now), int64(entry.arrival) + sub.lag)
+    sub.timestamp_offset = timestamp_offset_for(w, sub, feed, timestamp, due) & MASK32
+    sub.squeeze_from = -1
     if sub.last_picture >= 0 and entry.picture_id_bits:
         sub.picture_offset = sub.last_picture + MAX_PICTURE_STEP - int64(entry.picture_id)
         sub.tl0_offset = sub.last_tl0 + 1 - int64(entry.tl0)
@@ -84,6 +93,7 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
 def start_waiting(w: Any, feed_index: int, p: Any) -> None:
     """A keyframe begins with packet p: everybody who waits for it goes live on this feed.
 
+    If it came late, repaired, what follows it has passed already: then it is replayed from the log.
     A lagged cursor that is switching stays: it switches when the keyframe is due (`paced.switch_when_due`).
     """
     feed = feed_of(w, feed_index)
@@ -94,7 +104,7 @@ def start_waiting(w: Any, feed_index: int, p: Any) -> None:
         if not may_start(w, sub, feed) or (sub.lag > 0 and sub.mode == PACED):
             index = following
             continue
-        if sub.lag > 0:
+        if sub.lag > 0 or p.position < feed.highest:
             start_paced(w, index, feed_index, p.position)
         else:
             take_source(w, index, feed_index, p.position, p.timestamp)
@@ -107,7 +117,7 @@ def start_waiting(w: Any, feed_index: int, p: Any) -> None:
 def begin_feed_epoch(w: Any, feed_index: int, p: Any) -> None:
     """The publisher's SSRC or numbering changed: live cursors of video wait for its keyframe, audio goes on at once."""
     feed = feed_of(w, feed_index)
-    feed.epoch = log_at(feed.log).epoch
+    feed.epoch = int64(p.entry.epoch)  # not the log's: that may be a later one
     feed.highest = p.position - 1
     index = int64(feed.first_live)
     while index:
@@ -118,7 +128,7 @@ def begin_feed_epoch(w: Any, feed_index: int, p: Any) -> None:
         if sub.target == 0:
             add_waiting(w, index, feed_index)
         index = following
-    if feed.first_waiting and log_at(feed.log).received_packets > 0:
+    if feed.first_waiting and not begins_keyframe(p):
         want_keyframe(w, feed)
 
 
@@ -250,7 +260,7 @@ def set_source(w: Any, index: int, feed_index: int, packed: int) -> None:
     if (packed >> 16) & 1:
         detach(w, index)
         sub.feed, sub.fresh = 0, 1
-    if sub.feed == feed_index and sub.mode != PARKED and sub.payload_type == sub.next_type:
+    if sub.feed == feed_index and (sub.mode == LIVE or sub.mode == PACED) and sub.payload_type == sub.next_type:
         return
     if sub.mode == PARKED:
         sub.mode = WAITING

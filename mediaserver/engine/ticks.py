@@ -15,6 +15,7 @@ from mediaserver.engine.keyframes import keyframe_tick
 from mediaserver.engine.layout import LIVE, OPEN, PACED
 from mediaserver.engine.nacks import nack_tick
 from mediaserver.engine.reception import receiver_reports
+from mediaserver.engine.rewrite import end_squeeze
 from mediaserver.engine.sender_reports import sender_report
 from mediaserver.engine.twcc_out import twcc_tick
 
@@ -31,8 +32,10 @@ def tick(w: Any) -> None:
     first = w.tick % GROUPS
     for index in range(first if first else GROUPS, w.subscription_used, GROUPS):
         sub = subscription_of(w, index)
-        if sub.state == OPEN and (sub.mode == LIVE or sub.mode == PACED) and w.now >= sub.next_report:
-            sender_report(w, index)
+        if sub.state == OPEN and (sub.mode == LIVE or sub.mode == PACED):
+            end_squeeze(sub)
+            if w.now >= sub.next_report:
+                sender_report(w, index)
 
 
 @kernel
