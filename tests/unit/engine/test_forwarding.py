@@ -274,7 +274,7 @@ async def test_audio_level_passes_and_audio_starts_at_once(room: Room) -> None:
     publisher.send(packets[0])
     await until(lambda: layer.codec == codecs.OPUS)
     subscription.set_source(layer, 109)
-    await asyncio.sleep(0.02)
+    await until(lambda: int(subscription.record.mode) != L.PARKED)
     for packet in packets[1:]:
         publisher.send(packet)
     heard = await viewer.receive(7)
