@@ -57,6 +57,8 @@ class Engine:
             self._sweeper.cancel()
         for worker in self.workers:
             await asyncio.to_thread(worker.stop)
+        for worker in self.workers:
+            worker.close()
         os.close(self.wake_fd)
 
     def place(self, room: str, publishing: bool) -> Worker:

@@ -16,7 +16,7 @@ from mediacodecs.payload import parse_payload
 from mediacodecs.rtp import unwrap16
 from mediaserver.engine.access import feed_of, layer_of
 from mediaserver.engine.keyframes import keyframe_came
-from mediaserver.engine.layout import LAYER, LAYER_STARTED
+from mediaserver.engine.layout import LAYER, LAYER_STARTED, SECOND
 from mediaserver.engine.nacks import note_arrival
 from mediaserver.engine.parameters import keep_parameters
 from mediaserver.engine.reception import count_reception
@@ -41,12 +41,17 @@ from packetio.memory import bytes_at, numbers_at
 assert LAYER.fields is not None
 DESCRIPTOR_FROM_MID = LAYER.fields["descriptor"][1] - LAYER.fields["mid"][1]
 DESCRIPTOR_BYTES = DD_STATE.itemsize
+REPLACED = SECOND  # ns of silence after which an SSRC that was replaced may come back
 JUMP = 3000  # positions: a larger step is a reset or nonsense (RFC 3550's MAX_DROPOUT)
 
 
 @kernel
-def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, repaired: int) -> None:
-    """Log the packet in w.rtp / w.extensions, whose bytes begin at `address` (two later if it was RTX)."""
+def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, repaired: int, known: bool) -> None:
+    """Log the packet in w.rtp / w.extensions, whose bytes begin at `address` (two later if it was RTX).
+
+    A new SSRC takes the layer over at once, a `known` one that was replaced only when the other has fallen silent:
+    else a packet of it that comes late, or two that send at once, would begin epoch after epoch.
+    """
     layer = layer_of(w, index)
     start = address + 2 * repaired
     b = bytes_at(address, 2048)
@@ -54,6 +59,10 @@ def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, re
     if codec == 0:
         w.drop_payload += 1
         return
+    if known and not repaired and ssrc != layer.ssrc and layer.ssrc >= 0:
+        if w.now - log_at(layer.log).last_arrival < REPLACED:
+            w.drop_ssrc += 1
+            return
     if not repaired and (ssrc != layer.ssrc or codec != layer.codec):
         renew(w, index, layer, ssrc, codec)
     position = position_of(layer, int64(w.rtp.sequence), repaired)

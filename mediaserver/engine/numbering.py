@@ -90,24 +90,27 @@ def insert(sub: Any, position: int) -> int:
 
 @kernel
 def late_index(sub: Any, position: int) -> int:
-    """The number that was kept for a late position; marks it sent. -1: none was kept, or it was sent already."""
-    index = position - sub.offset
+    """The number that was kept for a late position; marks it sent. -1: none was kept, or it was sent already.
+
+    Positions rise with the numbers, so the map is searched by halves.
+    """
     words = numbers_at(sub.map, MAP_SIZE)
-    first = max(sub.out_start, sub.out_highest - MAP_SIZE + 1)
-    # earlier offsets were lower or (after inserts) higher: look around, nearest first
-    for distance in range(MAP_SIZE):
-        up, down = index + distance, index - distance
-        if up > sub.out_highest and down < first:
-            return -1
-        for candidate in (up, down):
-            if first <= candidate <= sub.out_highest:
-                word = words[candidate & (MAP_SIZE - 1)]
-                if position_of(word) == position and not word & PARAMETER_PACKET:
-                    if word & SENT:
-                        return -1
-                    words[candidate & (MAP_SIZE - 1)] = word | SENT
-                    return int64(candidate)
-    return -1
+    low, high = max(sub.out_start, sub.out_highest - MAP_SIZE + 1), sub.out_highest + 1
+    while low < high:
+        middle = (low + high) >> 1
+        if position_of(words[middle & (MAP_SIZE - 1)]) < position:
+            low = middle + 1
+        else:
+            high = middle
+    if low <= sub.out_highest and words[low & (MAP_SIZE - 1)] & PARAMETER_PACKET:
+        low += 1
+    if low > sub.out_highest:
+        return -1
+    word = words[low & (MAP_SIZE - 1)]
+    if position_of(word) != position or word & (SENT | PARAMETER_PACKET):
+        return -1
+    words[low & (MAP_SIZE - 1)] = word | SENT
+    return int64(low)
 
 
 @kernel

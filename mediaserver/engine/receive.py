@@ -140,14 +140,15 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     parse_extensions(b, w.rtp, t.kinds, w.extensions)
     if t.twcc and w.extensions.size[TWCC] == 2:
         twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, int64(w.extensions.at[TWCC])), arrival)
-    if reference == -2:
+    known = reference >= 0
+    if not known:
         reference = identify(w, ti, t, b, ssrc, int64(w.rtp.payload_type))
     if reference < 0:
         w.drop_ssrc += 1
         return
     if reference & 1 and not unwrap_rtx(w, t, b, reference >> 1):
         return
-    accept(w, t, reference >> 1, address, arrival, ssrc, reference & 1)
+    accept(w, t, reference >> 1, address, arrival, ssrc, reference & 1, known)
 
 
 @kernel

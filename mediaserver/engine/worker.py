@@ -174,13 +174,16 @@ class Worker:
         run(self.table.address)
 
     def stop(self) -> None:
-        """End the thread and close the socket."""
+        """End the thread."""
         offset = L.WORKER.fields["stop"][1]  # type: ignore[index]
         assert offset == STOP
         publish_py(self.table.address + STOP, 1)
         self.wake()
         if self.thread is not None:
             self.thread.join(5)
+
+    def close(self) -> None:
+        """Close the socket and descriptors, when no worker is left that might write to them."""
         if self.socket is not None:
             self.socket.close()
         os.close(self.wake_fd)

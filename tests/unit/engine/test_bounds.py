@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import numpy as np
 import pytest
 
+from mediacodecs.frame import VP8
 from mediaserver.engine import layout as L
 from mediaserver.engine.engine import Engine
 from mediaserver.engine.ice import ADDRESSES, bind_address
@@ -18,7 +19,7 @@ from mediaserver.engine.send import EINVAL, queue_message, refused
 from mediaserver.engine.tables import address_key, find_address
 from packetio.batch import pack_sockaddr
 from packetio.memory import Table
-from tests.unit.engine.desk import Desk
+from tests.unit.engine.desk import Desk, Track
 from tests.unit.engine.peers import Peer, small_config
 
 
@@ -47,6 +48,26 @@ def test_malformed_packets_of_ever_new_ssrcs_are_bounded(desk: Desk) -> None:
         handle_rtp(desk.w, end.index, 0, len(data), 0)
     assert end.record.packets_in == desk.w.drop_garbage == 4 * L.SSRC_LIVES
     assert desk.w.drop_ssrc == 100 - 4 * L.SSRC_LIVES
+
+
+def test_late_packet_of_a_replaced_ssrc_does_not_take_the_layer_back(desk: Desk) -> None:
+    end = desk.peer()
+    track = Track(end, ssrc=-1)
+    end.record.ssrc_limit = 8
+    end.record.codecs[96] = VP8
+    track.record.started = track.record.active = 0
+
+    def send(ssrc: int, sequence: int) -> int:
+        packet = bytes([0x80, 96]) + sequence.to_bytes(2) + bytes(4) + ssrc.to_bytes(4) + bytes([0x10]) + bytes(20)
+        data = end.sealer.protect(packet)
+        desk.worker.receive_slots.data.rows[: len(data)] = np.frombuffer(data, np.uint8)
+        handle_rtp(desk.w, end.index, 0, len(data), 0)
+        return int(track.record.ssrc)
+
+    assert [send(1, 10), send(1, 11), send(2, 500), send(1, 12), send(2, 501)] == [1, 1, 2, 2, 2]
+    assert track.log.header.epoch == 1 and track.log.header.received_packets == 4
+    desk.w.now += 2 * L.SECOND
+    assert send(1, 13) == 1
 
 
 def test_address_that_media_goes_to_stays_bound_however_many_others_are_checked(desk: Desk) -> None:

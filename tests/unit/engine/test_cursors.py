@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from mediacodecs.frame import VP8
 from mediaserver.engine import layout as L
 from mediaserver.engine.access import packet_of
 from mediaserver.engine.forward import forward_feed, load_packet
+from mediaserver.engine.numbering import insert, late_index, leave_out, next_index, start_at
 from mediaserver.engine.paced import paced_round
 from mediaserver.engine.rewrite import timestamp_of, write_head
 from mediaserver.engine.sources import set_source
@@ -327,3 +329,30 @@ def test_only_elements_that_a_one_byte_header_can_hold_are_passed_on(desk: Desk,
     head = write_head(desk.w, viewer.record, viewer.end.record, p, 1, int(desk.w.arena))
     got = parse(desk.worker.queue.arena.rows[:head].tobytes()).extensions
     assert {k: len(v) for k, v in got.items()} == ({4: size} if size <= 16 else {})
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_numbers_of_late_packets_are_found_among_inserted_and_left_out_ones(desk: Desk, seed: int) -> None:
+    rng = random.Random(seed)
+    sub = Viewer(desk, Stream(desk)).record
+    sub.feed = 1
+    start_at(sub, 5 << 16)
+    kept: dict[int, int] = {}
+    position, number = (5 << 16) - 1, int(sub.out_highest)
+    for _ in range(3000):
+        for _ in range(rng.choice([0, 0, 0, 1, 30])):
+            position, number = position + 1, number + 1
+            kept[position] = number
+        position += 1
+        what = rng.random()
+        if what < 0.2:
+            leave_out(sub, position)
+            continue
+        if what < 0.4:
+            number += 1
+            assert insert(sub, position) == number
+        number += 1
+        assert next_index(sub, position) == number
+        late = rng.choice([*list(kept)[-40:], position, position - 1])
+        expected = kept.pop(late, -1)
+        assert late_index(sub, late) == (expected if expected > number - L.MAP_SIZE else -1)
