@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
+import pytest
+
+from loadtest.peer import JoinError
 from tests.unit.engine.peers import until
 from tests.unit.signalling.nodes import Running, running
 
@@ -177,3 +181,14 @@ def packets_in(compound: bytes) -> list[int]:
         starts.append(at)
         at += 4 + 4 * int.from_bytes(compound[at + 2 : at + 4], "big")
     return starts
+
+
+async def test_peer_that_shows_another_certificate_than_its_offer_said_gets_no_keys(node: Running) -> None:
+    viewer = await node.join(
+        "/whep/lobby/alice", connect=False, change=lambda sdp: re.sub(r"(sha-256 )..:..", r"\g<1>00:00", sdp)
+    )
+    with pytest.raises(JoinError):
+        await viewer.connect()
+    await until(lambda: not node.node.sessions.sessions)
+    assert await node.metric("weir_handshakes_total", result="failed") == 1
+    assert await node.metric("weir_handshakes_total", result="ok") == 0
