@@ -99,7 +99,9 @@ class Sessions:
             raise Problem(503, f"The node is full: {error}.", headers=RETRY, reason="full") from error
         self.sessions[session.id] = session
         with about(**session.participant.about):
-            log.info("joined", kind=kind, session=session.id, worker=session.peer.transport.worker.index)
+            watching = {"watching": session.participant.target} if isinstance(session.participant, Viewer) else {}
+            worker = session.peer.transport.worker.index
+            log.info("joined", kind=kind, session=session.id, worker=worker, **watching)
         return session, answer
 
     def _room(self, name: str) -> Room:
