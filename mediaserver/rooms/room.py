@@ -137,10 +137,14 @@ class Room:
             self._audiences.pop(viewer.target, None)
 
     def review(self) -> None:
-        """Now and then: look again at what the publishers send."""
+        """Now and then: look again at what the publishers send, and whether there is room for who had none."""
         for publisher in self.publishers.values():
             for track in publisher.tracks:
                 track.review()
+        for viewer in self.viewers:
+            for subscription in viewer.subscriptions:
+                if subscription.state == "full":
+                    subscription.update()
 
     @property
     def count(self) -> int:

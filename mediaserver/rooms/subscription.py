@@ -89,11 +89,20 @@ class Subscription:
         try:
             self.engine.set_source(layer, codec.payload_type, codec.rtx_payload_type, fresh=self._fresh)
         except EngineFull:
-            self._note("full", None)
+            self._stay()
             return
         self._fresh = False
         self._payload_type = codec.payload_type
         self._note("active", layer)
+
+    def _stay(self) -> None:
+        """The worker has no room for one more source: keep the one there is, unless it is another track's."""
+        if self.layer is not None and not self._fresh:
+            self._note("active", self.layer)
+            return
+        if self.layer is not None:
+            self.engine.set_source(None)
+        self._note("full", None)
 
     def _decide(self) -> tuple[State, Layer | None]:
         if self.track is None:

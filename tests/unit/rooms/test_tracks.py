@@ -73,8 +73,8 @@ class Simulcast:
         self.peer.send(packet)
         await until(lambda: self.layer(rid).received_bytes() > before)
 
-    async def viewer(self, *found: Codec) -> tuple[Peer, Subscription]:
-        peer = Peer(self.engine, self.engine.workers[0])
+    async def viewer(self, *found: Codec, worker: int = 0) -> tuple[Peer, Subscription]:
+        peer = Peer(self.engine, self.engine.workers[worker])
         made = peer.transport.add_subscription(kind=L.VIDEO, mid="v", cname="x", clock_rate=90000)
         self.viewers.append(peer)
         await peer.connect()
@@ -84,7 +84,7 @@ class Simulcast:
 @pytest.fixture(params=[("q", "h", "f")])
 async def simulcast(request: pytest.FixtureRequest) -> AsyncIterator[Simulcast]:
     warm(lambda name, done, total: None)
-    engine = Engine(small_config())
+    engine = Engine(small_config(2))
     await engine.start()
     made = Simulcast(engine, request.param)
     await made.peer.connect()
@@ -193,6 +193,24 @@ async def test_codec_in_nobodys_offer_pauses_and_another_codec_resumes(simulcast
     await until(lambda: subscription.state == "active")
     await simulcast.send("q", pt=H264_TYPE)
     assert (await peer.receive(1))[0].payload_type == H264_TYPE
+
+
+async def test_worker_without_room_for_another_feed_keeps_what_it_has_and_takes_it_up_later(
+    simulcast: Simulcast,
+) -> None:
+    other = simulcast.engine.workers[1]
+    _, subscription = await simulcast.viewer(worker=1)
+    taken = [other.feed_slots.take() for _ in range(other.feed_slots.limit)]
+    await simulcast.send("q", SIZES["q"])
+    await until(lambda: simulcast.track.codec is VP8)
+    subscription.attach(simulcast.track)
+    assert subscription.state == "full" and subscription.layer is None and subscription.reason
+    other.feed_slots.give(taken.pop())
+    subscription.update()
+    assert subscription.state == "active" and subscription.layer is simulcast.layer("q")
+    await simulcast.send("f", SIZES["f"])
+    subscription.update()
+    assert subscription.state == "active" and subscription.layer is simulcast.layer("q"), "no room to climb"
 
 
 async def test_departure_parks_the_subscription_and_a_return_is_a_fresh_source(simulcast: Simulcast) -> None:
