@@ -17,10 +17,12 @@ from mediaserver.engine.forward import even_out, load_packet, send_run
 from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, VIDEO, WAITING
 from mediaserver.engine.lists import add_live, remove_paced, remove_waiting
 from mediaserver.engine.sources import detach, first_due, may_start, start_cursor, start_paced
-from packetio.log import entry_address, entry_at, holds, log_at, newest_keyframe
+from packetio.log import WRITE_END, entry_address, entry_at, holds, log_at, newest_keyframe
+from packetio.memory import load_acquire
 
 PACE = 5 * MS  # ns between looks at paced cursors
 LOOK_AHEAD = 256  # positions searched for a later packet that is due
+RESERVE = 3  # the last 2^-3 of a log is not waited in
 NOTHING, NOT_YET, DUE = range(3)  # what `outlook` sees
 LATE = 200 * MS  # a lagged cursor further behind than this is catching up and paces itself
 
@@ -111,10 +113,20 @@ def outlook(w: Any, sub: Any, base: int, position: int, top: int) -> int:
     found = NOTHING
     for ahead in range(position, min(position + LOOK_AHEAD, top) + 1):
         if holds(base, ahead):
-            if entry_at(entry_address(base, ahead)).arrival <= limit:
+            if entry_at(entry_address(base, ahead)).arrival <= limit or leaving(base, ahead):
                 return DUE
             found = NOT_YET
     return found
+
+
+@kernel
+def leaving(base: int, position: int) -> bool:
+    """Whether a held packet is soon overwritten: a lag that is longer than the log gets what the log has."""
+    log = log_at(base)
+    behind_end = load_acquire(base + WRITE_END) - entry_at(entry_address(base, position)).at
+    if behind_end > log.capacity - (log.capacity >> RESERVE):
+        return True
+    return bool(position >= log.epoch_start and log.highest - position > log.packets - (log.packets >> RESERVE))
 
 
 @kernel

@@ -124,6 +124,22 @@ def test_lagged_cursor_that_the_writer_overtook_goes_on(desk: Desk) -> None:
     assert viewer.record.highest == stream.next - 1 and viewer.positions()
 
 
+def test_lag_longer_than_the_log_is_as_long_as_the_log_allows(desk: Desk) -> None:
+    stream = Stream(desk)
+    viewer = Viewer(desk, stream, lag=3600 * L.SECOND)
+    first = stream.put(key=True)
+    viewer.watch(stream)
+    packets = int(stream.log.header.packets)
+    got: list[int] = []
+    for _ in range(packets // 2):
+        for _ in range(4):
+            stream.put()
+        rounds(desk, 5 * L.MS)
+        got += viewer.positions()
+    assert got == list(range(first, first + len(got)))
+    assert stream.next - got[-1] > packets * 3 // 4
+
+
 def test_lagged_cursor_ends_the_old_epoch_before_it_begins_the_new_one(desk: Desk) -> None:
     stream = Stream(desk)
     viewer = Viewer(desk, stream, lag=500 * L.MS)
