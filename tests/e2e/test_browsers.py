@@ -17,9 +17,10 @@ FULL, QUARTER = 1280, 320  # widths of the simulcast layers f and q at 720 lines
 async def test_picture_and_sound_of_one_browser_reach_another(node: Node, tabs: Tabs, room: str, name: str) -> None:
     await tabs.publish(node, room, codec=name)
     viewer = await tabs.watch(node, room)
+    dropped = got(await viewer.frames(10), "framesDropped")  # a start from the log may drop what came in one burst
     stats = await viewer.frames(40)
     assert codec(stats) == MIME[name] and codec(stats, "audio") == "audio/opus"
-    assert got(stats, "framesDropped") < 10 and got(stats, "packetsLost") == 0
+    assert got(stats, "framesDropped") - dropped < 10 and got(stats, "packetsLost") == 0
     assert (got(stats, "frameWidth"), got(stats, "frameHeight")) == (320, 180)
     heard = await eventually(
         viewer.watcher, lambda s: got(s, "totalSamplesReceived", "audio") > 48_000, "a second of sound"
@@ -127,9 +128,10 @@ async def test_layers_within_one_stream_arrive_whole(node: Node, tabs: Tabs, roo
     publisher = await tabs.publish(node, room, codec=name, scalability=mode, resolution=360)
     viewer = await tabs.watch(node, room)
     await viewer.width(lambda w: w == 640, "the highest spatial layer", seconds=30)
+    dropped = got(await viewer.watcher(), "framesDropped")
     stats = await viewer.frames(40)
     assert (await publisher.publisher())["video"][0]["scalabilityMode"] == mode
-    assert got(stats, "packetsLost") == 0 and got(stats, "framesDropped") < 10
+    assert got(stats, "packetsLost") == 0 and got(stats, "framesDropped") - dropped < 10
 
 
 async def test_viewer_may_limit_the_layers_within_one_stream(node: Node, tabs: Tabs, room: str) -> None:
