@@ -153,7 +153,7 @@ class Limits(Section):
 
     transports: int = Field(default=1024, ge=1, le=65536, description="Connected peers, per worker.")
     publishers: int = Field(default=128, ge=1, le=65536, description="Peers that publish, per worker.")
-    layers: int = Field(default=512, ge=1, le=32768, description="Published layers (SSRCs with a log), per worker.")
+    layers: int = Field(default=512, ge=1, le=16384, description="Published layers (SSRCs with a log), per worker.")
     subscriptions: int = Field(default=4096, ge=1, le=65535, description="Tracks forwarded to a peer, per worker.")
     ssrcs_per_publisher: int = Field(
         default=24, ge=1, le=32, description="SSRCs that one publisher may send, retransmissions included."

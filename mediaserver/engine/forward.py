@@ -185,7 +185,7 @@ def left_out(sub: Any, p: Any) -> bool:
 
     A higher temporal layer is entered where the stream allows it, a higher spatial layer at a keyframe.
     """
-    if sub.max_spatial == 255 and sub.max_temporal == 255:
+    if sub.max_spatial == 255 and sub.max_temporal == 255 and sub.spatial == 255 and sub.temporal == 255:
         return False
     e = p.entry
     spatial, temporal = int64(e.spatial), int64(e.temporal)

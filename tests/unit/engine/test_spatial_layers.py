@@ -95,3 +95,19 @@ async def test_upper_layer_is_entered_at_a_keyframe(stage: Stage) -> None:
     assert [(picture, spatial) for picture, spatial, _, _ in await stage.receive(5)] == [
         (1, 0), (2, 0), (3, 0), (4, 0), (4, 1),
     ]  # fmt: skip
+
+
+async def test_freed_viewer_gets_the_upper_layer_from_a_keyframe_on(stage: Stage) -> None:
+    stage.send(1, key=True)
+    await until(lambda: stage.layer.codec != 0)
+    stage.subscription.set_layers(0, 255)
+    stage.subscription.set_source(stage.layer, SENT_TYPE)
+    await stage.receive(1)
+    stage.subscription.set_layers(255, 255)
+    await until(lambda: int(stage.subscription.record.max_spatial) == 255)
+    stage.send(2)
+    stage.send(3, key=True)
+    stage.send(4)
+    got = await stage.receive(6)
+    assert [(picture, spatial) for picture, spatial, _, _ in got] == [(1, 0), (2, 0), (3, 0), (3, 1), (4, 0), (4, 1)]
+    assert [number for *_, number in got] == list(range(6))
