@@ -103,3 +103,4 @@ def _install(handler: logging.Handler, level: str) -> None:
     logging.captureWarnings(True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
+    logging.getLogger("numba").setLevel(logging.WARNING)  # the compiler's own lines, thousands of them

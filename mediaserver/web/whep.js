@@ -9,6 +9,17 @@ const EVENTS = "urn:ietf:params:whep:ext:core:server-sent-events";
 const WANTED = ["active", "inactive", "layers", "viewercount"];
 const EVENTS_RETRY = 2_000; // ms before a broken event stream is asked for again
 
+const DESCRIPTOR = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
+/** Offer the dependency descriptor: without it AV1 with spatial layers can't be put together. Chromium has to be told. */
+function offerDescriptor(transceiver) {
+  const extensions = transceiver.getHeaderExtensionsToNegotiate?.();
+  const descriptor = extensions?.find(({ uri }) => uri === DESCRIPTOR);
+  if (!descriptor) return;
+  descriptor.direction = "sendrecv";
+  transceiver.setHeaderExtensionsToNegotiate(extensions);
+}
+
 /**
  * A WHEP viewer.
  *
@@ -43,7 +54,7 @@ export class WhepClient extends HttpSession {
   async view() {
     try {
       this.pc.addTransceiver("audio", { direction: "recvonly" });
-      this.pc.addTransceiver("video", { direction: "recvonly" });
+      offerDescriptor(this.pc.addTransceiver("video", { direction: "recvonly" }));
       await this.negotiate();
     } catch (error) {
       this.close();
