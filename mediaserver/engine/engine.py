@@ -13,6 +13,7 @@ from mediaserver.engine.handles import Layer, Subscription, Transport
 from mediaserver.engine.loop import MAX_WORKERS
 from mediaserver.engine.ring import drain_eventfd
 from mediaserver.engine.worker import EngineFull, Worker
+from mediaserver.logs import get_logger
 from packetio.memory import Table
 from packetio.srtp import SrtpContexts
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine", "EngineFull", "Layer", "SrtpContexts", "Subscription", "Transport", "Worker"]
 
+log = get_logger("weir.engine")
 SWEEP = 0.25  # seconds between looks for lost acknowledgements
 SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
 
@@ -114,7 +116,10 @@ class Engine:
         drain_eventfd(self.wake_fd)
         for worker in self.workers:
             while (event := worker.events.pop()) is not None:
-                self._handle(worker, *event)
+                try:
+                    self._handle(worker, *event)
+                except Exception:  # a fault of ours about one peer must not keep the others' events waiting
+                    log.exception("an event of the engine could not be handled", op=event[0], index=event[1])
 
     def _handle(self, worker: Worker, op: int, index: int, a: int, b: int, payload: bytes) -> None:
         key = (worker.index, index)

@@ -44,7 +44,7 @@ def test_picture_of_the_same_instant_gets_the_same_time_in_every_layer(desk: Des
     reported(new, ntp=ntp + 2 * L.SECOND, timestamp=base)
     viewer = viewer_of(desk, old, last=7_000_000, offset=7_000_000 - start)
     picture = base - 2 * RATE + RATE // 2  # sampled half a second after the old layer's last picture
-    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, picture & 0xFFFFFFFF)
+    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, picture & 0xFFFFFFFF, int(desk.w.now))
     assert (picture + offset - 7_000_000) & 0xFFFFFFFF == RATE // 2
 
 
@@ -52,7 +52,7 @@ def test_without_reports_time_goes_on_by_the_clock(desk: Desk) -> None:
     publisher = desk.peer()
     old, new = Track(publisher, ssrc=1), Track(publisher, ssrc=2)
     viewer = viewer_of(desk, old, last=7_000_000, offset=0)
-    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, 123)
+    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, 123, int(desk.w.now))
     assert 123 + offset - 7_000_000 == RATE * LATE // 1000
 
 
@@ -62,7 +62,7 @@ def test_reports_of_another_publisher_are_not_compared(desk: Desk) -> None:
     reported(new, ntp=10_000 * L.SECOND, timestamp=100)
     viewer = viewer_of(desk, old, last=7_000_000, offset=7_000_000 - 55_555)
     viewer.record.fresh = 1
-    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, 100 + RATE)
+    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, 100 + RATE, int(desk.w.now))
     assert 100 + RATE + offset - 7_000_000 == RATE * LATE // 1000
 
 
@@ -72,5 +72,7 @@ def test_time_never_goes_back_at_a_switch(desk: Desk) -> None:
     reported(old, ntp=10_000 * L.SECOND, timestamp=55_555)
     reported(new, ntp=10_000 * L.SECOND, timestamp=100)
     viewer = viewer_of(desk, old, last=7_000_000, offset=7_000_000 - 55_555)
-    offset = timestamp_offset_for(desk.w, viewer.record, new.feed, 100 - 30)  # a picture before the last one
+    offset = timestamp_offset_for(
+        desk.w, viewer.record, new.feed, 100 - 30, int(desk.w.now)
+    )  # a picture before the last one
     assert 100 - 30 + offset == 7_000_001
