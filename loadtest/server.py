@@ -5,6 +5,7 @@ It is a black box behind a command line, HTTP and UDP: `python -m mediaserver.cl
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -36,9 +37,10 @@ def free_ports() -> tuple[int, int]:
         return int(tcp.getsockname()[1]), int(udp.getsockname()[1])
 
 
+@functools.cache
 def split_cores() -> tuple[set[int], set[int]]:
     """A core for the server and the others for the clients; with one core both have that."""
-    cores = sorted(os.sched_getaffinity(0))
+    cores = sorted(os.sched_getaffinity(0))  # as it was at first: afterwards we are pinned ourselves
     return {cores[0]}, set(cores[1:2]) or {cores[0]}
 
 
