@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import ssl
@@ -125,6 +126,8 @@ async def serve(config: Config, on_progress: Callable[[str, int, int], None]) ->
     node = Node(config)
     await node.start()
     yield_to_media()
+    gc.collect()
+    gc.freeze()  # the compiler's million objects live as long as we do: collections need not look at them
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
