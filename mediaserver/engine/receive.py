@@ -142,6 +142,7 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
         twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, int64(w.extensions.at[TWCC])), arrival)
     known = reference >= 0
     if not known:
+        take_commands(w)  # a new stream may overtake the command that adds its layer
         reference = identify(w, ti, t, b, ssrc, int64(w.rtp.payload_type))
     if reference < 0:
         w.drop_ssrc += 1
