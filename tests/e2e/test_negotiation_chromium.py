@@ -22,22 +22,11 @@ from mediaserver.signalling.negotiation import (
     read_publisher_offer,
     read_subscriber_offer,
 )
+from tests.e2e.browser import FLAGS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOCAL = LocalTransport("localufrag", "p" * 24, ":".join(["AB"] * 32), [("127.0.0.1", 9), ("::1", 9)])
 CODECS = {"VP8": VP8, "VP9": VP9, "H264": H264, "AV1": AV1}
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-]
 OFFER_TO_SEND = """async ([codec, rids, data]) => {
   const pc = window.pc = new RTCPeerConnection();
   const stream = await navigator.mediaDevices.getUserMedia({audio: true, video: {width: 1280, height: 720}});
