@@ -1,7 +1,7 @@
 """The names of all figures of a load test: one place for unit, meaning and which way is better.
 
-Whoever measures writes these names, `expect:` limits are set on them, and reports and comparisons show them. A name that
-is not here is refused when a results file is read, so that a misspelt figure is not silently without a value.
+Whoever measures writes these names, `expect:` limits are set on them, and reports and comparisons show them. A name
+that is not here is refused when a results file is read, so that a misspelt figure is not silently without a value.
 """
 
 from __future__ import annotations
