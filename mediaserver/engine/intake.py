@@ -13,13 +13,13 @@ from mediacodecs.extensions import ABS_CAPTURE_TIME, AUDIO_LEVEL, DEPENDENCY_DES
 from mediacodecs.frame import AV1, H264, VP9, int64
 from mediacodecs.kernel import kernel
 from mediacodecs.payload import parse_payload
+from mediacodecs.reception import count_reception
 from mediacodecs.rtp import unwrap16
 from mediaserver.engine.access import feed_of, layer_of
 from mediaserver.engine.keyframes import keyframe_came
 from mediaserver.engine.layout import LAYER, LAYER_STARTED, SECOND
 from mediaserver.engine.nacks import note_arrival
 from mediaserver.engine.parameters import keep_parameters
-from mediaserver.engine.reception import count_reception
 from mediaserver.engine.ring import emit
 from packetio.log import (
     DISCARDABLE,

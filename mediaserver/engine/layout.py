@@ -14,6 +14,8 @@ import numpy as np
 from mediacodecs.dependency_descriptor import DD_STATE
 from mediacodecs.extensions import EXTENSIONS, KINDS
 from mediacodecs.frame import FRAME
+from mediacodecs.missing import MISSING
+from mediacodecs.reception import RECEPTION
 from mediacodecs.rtcp import REPORT_BLOCK, RTCP, SENDER_INFO
 from mediacodecs.rtp import RTP
 from mediacodecs.stun import STUN
@@ -74,7 +76,6 @@ RING = np.dtype(
 
 MAX_SSRCS = 32  # SSRCs that one transport may use towards us at once, at most
 SSRC_LIVES = 8  # times that many in all: an encoder that restarts takes a new SSRC
-MAX_MISSING = 128  # positions of a layer that are being asked for
 NO_TYPE = 255  # payload type: none
 AUDIO, VIDEO = 1, 2
 
@@ -157,20 +158,9 @@ LAYER = np.dtype(
         ("clock_rate", "i8"),
         ("active", "i8"),  # 1: media is flowing
         ("started", "i8"),  # 1: positions are being counted in this epoch
-        ("highest", "i8"),  # position
         ("odd", "i8"),  # sequence number of a packet far from the rest, as RFC 3550 A.1 has it; -1: none
-        ("first_position", "i8"),  # of the epoch
-        ("received", "i8"),  # packets of the epoch
-        ("expected_prior", "i8"),
-        ("received_prior", "i8"),
-        ("transit", "i8"),
-        ("jitter", "i8"),  # time-stamp units × 16
-        ("sr_middle", "i8"),  # middle 32 bits of the newest sender report's NTP time
-        ("sr_arrival", "i8"),
-        ("missing", "i8", (MAX_MISSING,)),  # positions being asked for, oldest first
-        ("missing_next", "i8", (MAX_MISSING,)),  # ns: when to ask (again)
-        ("missing_tries", "u1", (MAX_MISSING,)),
-        ("missing_count", "i8"),
+        *RECEPTION,  # counted by position, in this epoch
+        *MISSING,  # positions being asked for
         ("keyframe_pending", "i8"),  # 1: a keyframe was asked for and has not come
         ("keyframe_asked", "i8"),  # ns: when last
         ("keyframe_count", "i8"),  # keyframes received

@@ -13,6 +13,7 @@ import numpy as np
 from mediacodecs.bits import put32
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
+from mediacodecs.reception import fill_block
 from mediacodecs.rtcp import BLOCK_BYTES, RR
 from mediacodecs.rtcp_write import write_head, write_report_block
 from mediaserver.engine.access import layer_of, transport_of
@@ -24,41 +25,7 @@ from packetio.memory import bytes_at
 REPORT_INTERVAL = 1 * SECOND  # ns between two reports
 SILENT = 8 * SECOND  # ns without media after which a layer is not reported on
 MAX_BLOCKS = 31
-SANE = 5  # s: a packet further from the last one says nothing about jitter
-KNOWN = 1 << 32  # set in layer.transit once there is one
 MASK32 = 0xFFFFFFFF
-
-
-@kernel
-def count_reception(layer: Any, timestamp: int, arrival: int, clock_rate: int) -> None:
-    """Add one packet to the jitter, in time-stamp units × 16 (RFC 3550 A.8); arrival in ns."""
-    units = arrival // SECOND * clock_rate + arrival % SECOND * clock_rate // SECOND
-    transit = (units - timestamp) & MASK32
-    if layer.transit & KNOWN:
-        step = abs((((transit - layer.transit) & MASK32) ^ 0x80000000) - 0x80000000)
-        if step < SANE * clock_rate:
-            layer.jitter += step - ((layer.jitter + 8) >> 4)
-    layer.transit = transit | KNOWN
-
-
-@kernel
-def fill_block(layer: Any, now: int, block: Any) -> None:
-    """Fill a REPORT_BLOCK for a layer and begin the next interval (RFC 3550 A.3)."""
-    cycles = (layer.highest >> 16) - (layer.first_position >> 16)
-    expected = layer.highest - layer.first_position + 1
-    interval = expected - layer.expected_prior
-    lost = interval - (layer.received - layer.received_prior)
-    layer.expected_prior, layer.received_prior = expected, layer.received
-    block.ssrc = layer.ssrc
-    block.fraction = min((lost << 8) // interval, 255) if interval > 0 and lost > 0 else 0
-    block.lost = max(min(expected - layer.received, 0x7FFFFF), -0x800000)
-    block.highest = ((cycles << 16) | (layer.highest & 0xFFFF)) & MASK32
-    block.jitter = (layer.jitter >> 4) & MASK32
-    block.lsr = block.dlsr = 0
-    if layer.sr_arrival:
-        block.lsr = layer.sr_middle
-        since = now - layer.sr_arrival
-        block.dlsr = min(since // SECOND * 65536 + (since % SECOND << 16) // SECOND, MASK32)
 
 
 @kernel

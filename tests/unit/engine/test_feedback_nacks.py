@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 from aiortc.rtp import RtcpPsfbPacket, RtcpRtpfbPacket
 
+from mediacodecs.missing import MAX_MISSING, MAX_TRIES
 from mediaserver.engine import layout as L
-from mediaserver.engine.nacks import AGAIN, GRACE, MAX_TRIES, note_arrival
+from mediaserver.engine.nacks import AGAIN, GRACE, note_arrival
 from tests.unit.engine.desk import FIRST_SEQUENCE, Desk, FarEnd, Track
 
 
@@ -78,7 +79,7 @@ def test_every_lost_packet_is_asked_for_and_none_that_arrived(desk: Desk, seed: 
         new = asked(end, track)
         assert set(new) <= open_now, "asked for a packet that had come"
         requests += new
-        assert track.record.missing_count <= L.MAX_MISSING
+        assert track.record.missing_count <= MAX_MISSING
     for _ in range(4):
         desk.pass_time(10 * L.MS)
         requests += asked(end, track)
@@ -130,7 +131,7 @@ def test_video_packet_asked_for_in_vain_ends_in_a_keyframe_request(desk: Desk) -
 def test_gap_too_large_to_mend_asks_for_a_keyframe_instead(desk: Desk) -> None:
     end, track = publisher(desk)
     arrive(desk, track, 0)
-    arrive(desk, track, 2 + L.MAX_MISSING)
+    arrive(desk, track, 2 + MAX_MISSING)
     (request,) = end.packets()
     assert isinstance(request, RtcpPsfbPacket) and request.fmt == 1
     assert track.record.missing_count == 0
@@ -139,18 +140,18 @@ def test_gap_too_large_to_mend_asks_for_a_keyframe_instead(desk: Desk) -> None:
 def test_largest_gap_that_is_asked_for_fits_in_one_packet(desk: Desk) -> None:
     end, track = publisher(desk)
     arrive(desk, track, 0)
-    arrive(desk, track, 1 + L.MAX_MISSING)
+    arrive(desk, track, 1 + MAX_MISSING)
     desk.pass_time(10 * L.MS)
-    assert asked(end, track) == list(range(1, 1 + L.MAX_MISSING))
+    assert asked(end, track) == list(range(1, 1 + MAX_MISSING))
 
 
 def test_oldest_of_too_many_missing_packets_are_given_up(desk: Desk) -> None:
     end, track = publisher(desk)
-    for k in range(0, 2 * L.MAX_MISSING + 40, 2):
+    for k in range(0, 2 * MAX_MISSING + 40, 2):
         arrive(desk, track, k)
     desk.pass_time(10 * L.MS)
-    last = 2 * L.MAX_MISSING + 37
-    assert asked(end, track) == list(range(last - 2 * (L.MAX_MISSING - 1), last + 1, 2))
+    last = 2 * MAX_MISSING + 37
+    assert asked(end, track) == list(range(last - 2 * (MAX_MISSING - 1), last + 1, 2))
 
 
 def test_audio_is_asked_for_only_when_it_has_retransmission(desk: Desk) -> None:

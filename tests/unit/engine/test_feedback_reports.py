@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiortc.rtp import RtcpByePacket, RtcpReceiverInfo, RtcpRrPacket, RtcpSdesPacket, RtcpSenderInfo, RtcpSrPacket
 
+from mediacodecs.reception import count_reception
 from mediaserver.engine import layout as L
-from mediaserver.engine.reception import count_reception
 from mediaserver.engine.rtcp_out import goodbye
 from mediaserver.engine.sender_reports import extrapolate, ntp_fixed
 from tests.unit.engine.desk import FIRST_SEQUENCE, Desk, FarEnd, Outgoing, Track
