@@ -1,0 +1,1 @@
+"""The client engine: one native thread that is all clients of a run."""
