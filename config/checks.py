@@ -11,22 +11,14 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import NamedTuple
 
-from config.errors import Path, dotted
+from config.errors import Fault, Path, dotted
 from config.schema import Config
+
+__all__ = ["Fault", "Listener", "all_faults", "listeners", "port_faults"]
 
 SECRET_LENGTH = 32
 """Characters: HS256 signs with SHA-256, whose keys should be no shorter than its 32 bytes (RFC 7518, 3.2)."""
-
-
-class Fault(NamedTuple):
-    """What is wrong at path; `rests_on` names other keys that the check read: it is void where one of them failed."""
-
-    path: Path
-    found: str
-    expected: str
-    rests_on: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from config.errors import Path, Problem
-from config.source import Reader, Source, compose
-from config.wording import known_keys, schema_at
+from config.schema import Config
+from config.source import Source
+from config.wording import Wording, wording_of
 
 PREFIX = "WEIR_"
 OTHERS = frozenset({"WEIR_CACHE_DIR"})
@@ -25,44 +24,55 @@ CLUSTER = re.compile(r"WEIR_(SERVICE_(HOST|PORT.*)|PORT(_\d+_(TCP|UDP)(_(PROTO|P
 """Variables that Kubernetes and Docker links set by themselves where a service is called weir."""
 
 
-def apply(source: Source, environ: Mapping[str, str]) -> None:
-    """Lay the variables of environ over the values of source; what is wrong goes to its problems."""
+def apply(source: Source, environ: Mapping[str, str], wording: Wording | None = None, prefix: str = PREFIX) -> None:
+    """Lay the variables of environ over the values of source; what is wrong goes to its problems.
+
+    `wording` is that of the root model, a node's configuration when None.
+    """
+    variables = Variables(wording or wording_of(Config), prefix)
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in OTHERS and not CLUSTER.fullmatch(name):
-            _apply_one(source, name, environ[name])
+        if name.startswith(prefix) and name not in OTHERS and not CLUSTER.fullmatch(name):
+            variables.apply(source, name, environ[name])
 
 
-def _apply_one(source: Source, name: str, text: str) -> None:
-    path = path_of(name)
-    part = schema_at(path)
-    if part is None:
-        source.problems.append(Problem(name, (), "a variable that sets no known key", _suggestion(name)))
-        return
-    reader = Reader(source, name)
-    for part_path in [known for known in source.places if known[: len(path)] == path]:
-        del source.places[part_path]
-    try:
-        node = compose(text)
-    except (yaml.YAMLError, RecursionError):
-        source.problems.append(Problem(name, path, "broken YAML", "a YAML value"))
-        return
-    value = None if node is None else reader.read(node, path)
-    source.places[path] = (name, 0)
-    if isinstance(value, bool | int | float) and _holds_text(part):
-        value = text.strip()
-    _put(source.values, path, value)
+class Variables:
+    """The variables of one root model."""
 
+    def __init__(self, wording: Wording, prefix: str) -> None:
+        self.wording = wording
+        self.prefix = prefix
 
-def path_of(name: str) -> Path:
-    """The key that a variable names: WEIR_AUTH__KEYS__abc is ("auth", "keys", "abc")."""
-    path: Path = ()
-    for step in name.removeprefix(PREFIX).split("__"):
-        path = (*path, step.lower() if known_keys(path) else step)
-    return path
+    def apply(self, source: Source, name: str, text: str) -> None:
+        """Lay one variable over source."""
+        path = self.path_of(name)
+        part = self.wording.schema_at(path)
+        if part is None:
+            source.problems.append(Problem(name, (), "a variable that sets no known key", self._suggestion(name)))
+            return
+        readable, value = source.replace(path, name, text, as_text=self.wording.holds_text(part))
+        if readable:
+            _put(source.values, path, value)
 
+    def path_of(self, name: str) -> Path:
+        """The key that a variable names: WEIR_AUTH__KEYS__abc is ("auth", "keys", "abc")."""
+        path: Path = ()
+        for step in name.removeprefix(self.prefix).split("__"):
+            path = (*path, step.lower() if self.wording.known_keys(path) else step)
+        return path
 
-def _holds_text(part: dict[str, Any]) -> bool:
-    return any(option.get("type") == "string" for option in [part, *part.get("anyOf", ())])
+    def names(self, path: Path = ()) -> Iterator[str]:
+        """Every variable that sets a key or a section."""
+        if path:
+            yield self.prefix + "__".join(str(step).upper() for step in path)
+        for key in self.wording.known_keys(path):
+            yield from self.names((*path, key))
+
+    def _suggestion(self, name: str) -> str:
+        near = difflib.get_close_matches(name.upper(), list(self.names()), n=1, cutoff=0.7)
+        if near:
+            return f"a known key: did you mean {near[0]}?"
+        example = next((known for known in self.names() if "__" in known), next(self.names()))
+        return f"{self.prefix}SECTION__KEY, such as {example}"
 
 
 def _put(values: dict[str, Any], path: Path, value: Any) -> None:
@@ -72,16 +82,3 @@ def _put(values: dict[str, Any], path: Path, value: Any) -> None:
         if not isinstance(values, dict):
             return
     values[str(path[-1])] = value
-
-
-def _suggestion(name: str) -> str:
-    near = difflib.get_close_matches(name.upper(), list(variable_names()), n=1, cutoff=0.7)
-    return f"a known key: did you mean {near[0]}?" if near else "WEIR_SECTION__KEY, such as WEIR_HTTP__PORT"
-
-
-def variable_names(path: Path = ()) -> Iterator[str]:
-    """Every variable that sets a key or a section."""
-    if path:
-        yield PREFIX + "__".join(str(step).upper() for step in path)
-    for key in known_keys(path):
-        yield from variable_names((*path, key))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Path = tuple[str | int, ...]
 """Where a value sits in the configuration: ("ice_servers", 0, "urls")."""
@@ -19,6 +20,15 @@ def dotted(path: Path) -> str:
     """The path as people write it: ice_servers[0].urls."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.lstrip(".")
+
+
+class Fault(NamedTuple):
+    """What is wrong at path; `rests_on` names other keys that the check read: it is void where one of them failed."""
+
+    path: Path
+    found: str
+    expected: str
+    rests_on: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

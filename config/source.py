@@ -49,6 +49,22 @@ class Source:
         place, line = self.place(path)
         self.problems.append(Problem(place, path, found, expected, line))
 
+    def replace(self, path: Path, place: str, text: str, *, as_text: bool) -> tuple[bool, Any]:
+        """Whether text is YAML, and its value, which from now on stands at path and comes from place.
+
+        as_text: the key holds text, so that a number or a truth value is taken as written.
+        """
+        for known in [known for known in self.places if known[: len(path)] == path]:
+            del self.places[known]
+        try:
+            node = compose(text)
+        except (yaml.YAMLError, RecursionError):
+            self.problems.append(Problem(place, path, "broken YAML", "a YAML value"))
+            return False, None
+        value = None if node is None else Reader(self, place).read(node, path)
+        self.places[path] = (place, 0)
+        return True, text.strip() if as_text and isinstance(value, bool | int | float) else value
+
 
 def read_file(file: FilePath) -> Source:
     """The values, lines and problems of a YAML file; never raises for what the file holds."""
