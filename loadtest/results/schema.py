@@ -1,8 +1,8 @@
 """The results of one load test, as dataclasses and as JSON: what runs write, and what reports and comparisons read.
 
 The file is versioned. Reading is strict, because figures that are compared by machines must not be guessed: a wrong
-type, an unknown key or a list of the wrong length is a ValueError that names the file and the key. Writing is not: a run
-that measured something always gets its file, so values that JSON doesn't know (NaN, infinities) become null.
+type, an unknown key or a list of the wrong length is a ValueError that names the file and the key. Writing is not: what
+a run has measured always gets its file, so values that JSON doesn't know (NaN, infinities) become null.
 """
 
 from __future__ import annotations
