@@ -1,7 +1,8 @@
 """The memory of the client engine: one record for each client, stream, source and reel, and one for the loop itself.
 
 Control (asyncio) fills a record while its `state` is FREE, then sets OPEN with a release store; from then on the
-engine's thread writes it, and control reads counters. To end a client control sets LEAVING and waits for GONE.
+engine's thread writes it, and control reads counters. To end a client control sets LEAVING, waits for GONE, reads the
+counters for the last time and sets SPENT; the engine frees its streams and sets FREE.
 A STREAM is a received SSRC, a SOURCE a sent one. Times are ns of CLOCK_MONOTONIC.
 """
 
@@ -22,7 +23,7 @@ from mediacodecs.twcc import TWCC_STATE
 from packetio.memory import pointer_to
 
 SECOND, MS = 1_000_000_000, 1_000_000
-FREE, OPEN, LEAVING, GONE = range(4)  # states of a client; streams and sources: FREE, OPEN
+FREE, OPEN, LEAVING, GONE, SPENT = range(5)  # states of a client; streams and sources: FREE, OPEN
 AUDIO, VIDEO = 0, 1
 NO_TYPE = 255
 MAX_STREAMS = 4  # media SSRCs that one client may receive
@@ -189,12 +190,14 @@ CLIENT = np.dtype(
         ("failures", "i8"),  # datagrams that the kernel would not take
         ("rtx", "i8"),  # RTX packets received
         ("group", "i8"),
+        ("token", "i8"),  # generation << 24 | row: held datagrams and events of a client that has left fit no other
     ],
     align=True,
 )
+INDEX = (1 << 24) - 1  # of a token
 
 EVENT_BYTES = 1500
-EVENT = np.dtype([("client", "i8"), ("length", "i8"), ("stamp", "i8"), ("payload", "u1", (EVENT_BYTES,))], align=True)
+EVENT = np.dtype([("token", "i8"), ("length", "i8"), ("stamp", "i8"), ("payload", "u1", (EVENT_BYTES,))], align=True)
 # one datagram that is control's: STUN or DTLS
 
 ENGINE = np.dtype(

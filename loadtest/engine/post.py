@@ -49,7 +49,7 @@ def post(e: Any, index: int, c: Any, size: int) -> None:
         if release < 0:
             return
         if release > e.now:
-            e.held_lost += not hold(e.held, release, index, UP, slot_address(e), size, release)
+            e.held_lost += not hold(e.held, release, c.token, UP, slot_address(e), size, release)
             return
     vector_at(e.out_vectors + e.filled * VECTOR_SIZE).size = size
     e.filled += 1

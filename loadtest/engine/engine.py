@@ -1,0 +1,265 @@
+"""Python's face of the client engine: it owns the memory, hands clients over, takes up what is control's, and counts.
+
+Everything here is per join or per second. Counters of clients that have left are kept by group in `departed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loadtest.engine import layout as L
+from loadtest.engine.capture import CaptureRing
+from loadtest.engine.held import HeldPackets
+from loadtest.engine.links import fill_link, seed_link
+from loadtest.engine.loop import STATE, STOP, USED, run, turn
+from loadtest.engine.post import SCRATCH
+from loadtest.engine.sources import fill_source
+from loadtest.engine.totals import Totals, add_client
+from loadtest.words import set_word
+from packetio.batch import MESSAGE, SLOT, VECTOR, ReceiveSlots
+from packetio.log import load_acquire_py
+from packetio.memory import Table
+from packetio.srtp import SrtpContexts
+
+RECEIVE_SLOTS, SEND_SLOTS, EVENTS = 64, 64, 4096
+GONE_WITHIN = 10.0  # seconds: the engine passes its clients far more often
+HEADS = (L.offset(L.ENGINE, "event_head"), L.offset(L.ENGINE, "event_tail"))
+
+
+@dataclass(frozen=True)
+class Media:
+    """What a client may receive, as its session was negotiated: tables by payload type and extension id."""
+
+    codecs: dict[int, int]  # payload type -> codec
+    repairs: dict[int, int]  # RTX payload type -> its primary one
+    kinds: dict[int, int]  # incoming extension id -> kind
+    ids: dict[int, int]  # kind -> outgoing extension id
+
+
+@dataclass(frozen=True)
+class Network:
+    """One direction of a client's network, in the words of `links.fill_link`."""
+
+    loss: tuple[float, float, float, float] | None = None
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    reorder: float = 0.0
+    rate_kbit: float = 0.0
+    queue_ms: float = 0.0
+
+
+class ClientEngine:
+    """`capacity` clients at once, of which `publishers` send. A context: its thread runs while it is open."""
+
+    def __init__(self, capacity: int, publishers: int, *, held: int = 8192, captured: int = 2048) -> None:
+        self.clients = Table(L.CLIENT, capacity + 1)
+        self.streams = Table(L.STREAM, 2 * capacity + 2 * L.MAX_STREAMS + 1)
+        self.sources = Table(L.SOURCE, L.MAX_SOURCES * publishers + 1)
+        self.held, self.captures = HeldPackets(held), CaptureRing(captured)
+        self.departed: dict[int, Totals] = {}
+        self.on_datagram: Callable[[int, bytes], None] = lambda token, data: None
+        self._receive = ReceiveSlots(RECEIVE_SLOTS)
+        self._receive.messages.rows["name"], self._receive.messages.rows["name_size"] = 0, 0
+        self._messages, self._vectors = Table(MESSAGE, SEND_SLOTS), Table(VECTOR, SEND_SLOTS)
+        self._send = Table(np.dtype("u1"), SLOT * SEND_SLOTS)
+        self._scratch, self._events = Table(np.dtype("u1"), SCRATCH), Table(L.EVENT, EVENTS)
+        self._free_streams = Table(np.dtype("i8"), self.streams.count)
+        self._free_clients = list(range(capacity, 0, -1))
+        self._free_sources = list(range(self.sources.count - 1, 0, -1))
+        self._kept: dict[int, tuple[socket.socket, SrtpContexts | None, list[int], list[Any]]] = {}
+        self._generation = 0
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.table = Table(L.ENGINE, 1)
+        self.state: Any = self.table.rows[0]
+        self._lay_out()
+        self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
+
+    def _lay_out(self) -> None:
+        e = self.state
+        e.clients, e.streams, e.sources = self.clients.address, self.streams.address, self.sources.address
+        count = self.streams.count - 1
+        self._free_streams.rows[:count] = np.arange(count, 0, -1)
+        e.stream_free, e.stream_free_count = self._free_streams.address, count
+        e.held, e.captures = self.held.address, self.captures.address
+        e.events, e.event_slots, e.wake = self._events.address, EVENTS, self._wake
+        slots = self._receive
+        e.messages, e.buffer, e.controls, e.slots = (
+            slots.messages.address, slots.data.address, slots.controls.address, slots.count,
+        )  # fmt: skip
+        self._vectors.rows["base"] = self._send.address + np.arange(SEND_SLOTS) * SLOT
+        self._messages.rows["vector"] = self._vectors.address + np.arange(SEND_SLOTS) * VECTOR.itemsize
+        self._messages.rows["vector_count"] = 1
+        e.out_messages, e.out_vectors = self._messages.address, self._vectors.address
+        e.out_buffer, e.out_count, e.scratch = self._send.address, SEND_SLOTS, self._scratch.address
+        e.checks = 1
+        e.client_used = self.clients.count
+
+    def compile(self) -> None:
+        """Compile all kernels now, if they are not cached: it takes a minute."""
+        set_word(self.table.address + STOP, 1)
+        run(self.table.address)
+        set_word(self.table.address + STOP, 0)
+
+    def start(self) -> None:
+        """Start the thread, and take up events on the running event loop."""
+        self.compile()
+        asyncio.get_running_loop().add_reader(self._wake, self.take_events)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
+        except (OSError, AttributeError):
+            pass  # without the right to it, packets leave a little later when the core is busy
+        run(self.table.address)
+
+    def stop(self) -> None:
+        """End the thread and close every socket that is still ours."""
+        set_word(self.table.address + STOP, 1)
+        if self._thread.ident is not None:
+            self._thread.join()
+            asyncio.get_running_loop().remove_reader(self._wake)
+        for index in list(self._kept):
+            self._bury(index)
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+
+    def turn_at(self, now: int) -> int:
+        """One pass at a time of the caller's, without the thread: for tests."""
+        self.state.fake_now = now
+        return int(turn(self.state, self.clients.count))
+
+    def add(
+        self,
+        sock: socket.socket,
+        contexts: SrtpContexts | None,
+        media: Media,
+        *,
+        ssrc: int,
+        cname: str,
+        group: int = 0,
+        watches: bool = True,
+        opened: bool = False,
+        capture: bool = False,
+    ) -> int:
+        """Fill a client's record; `open` hands it to the engine. Returns its row. IndexError when none is left."""
+        if not self._free_clients:
+            raise IndexError(f"the engine has {self.clients.count - 1} clients, all of them in use")
+        index = self._free_clients.pop()
+        c = self.clients.clear(index)
+        self._generation += 1
+        c.token, c.group, c.fd = self._generation << 24 | index, group, sock.fileno()
+        c.inbound, c.outbound = (contexts.inbound, contexts.outbound) if contexts else (0, 0)
+        c.ssrc, c.watches, c.opened, c.capture = ssrc, int(watches), int(opened), int(capture)
+        name = cname.encode()[: L.NAME]
+        c.cname[: len(name)], c.cname_size = np.frombuffer(name, np.uint8), len(name)
+        c.repairs[:] = L.NO_TYPE
+        for table, values in ((c.codecs, media.codecs), (c.repairs, media.repairs), (c.kinds, media.kinds)):
+            for key, value in values.items():
+                table[key] = value
+        for kind, identity in media.ids.items():
+            c.ids[kind] = identity
+        self._kept[index] = (sock, contexts, [], [])
+        return index
+
+    def set_network(self, index: int, down: Network | None, up: Network | None, seed: int) -> None:
+        """Impair a client's network; before `open`."""
+        c = self.clients.rows[index]
+        for row, network, salt in ((c.down, down, 1), (c.up, up, 2)):
+            if network:
+                fill_link(row, **network.__dict__, seed=seed * 2 + salt)
+            else:
+                seed_link(row, seed * 2 + salt)
+
+    def add_source(self, index: int, **fields: Any) -> int:
+        """A source of a client that is not open yet, from `sources.fill_source`'s arguments. Returns its row."""
+        c = self.clients.rows[index]
+        if not self._free_sources or c.source_count >= L.MAX_SOURCES:
+            raise IndexError("no room for another source")
+        reel = fields.pop("reel")
+        number = self._free_sources.pop()
+        fill_source(self.sources.clear(number), client=index, reel=reel.address, **fields)
+        c.sources[c.source_count] = number
+        c.source_count += 1
+        self._kept[index][2].append(number)
+        self._kept[index][3].append(reel)  # the engine reads it by address
+        return number
+
+    def open(self, index: int) -> None:
+        """From now on the client is the engine's."""
+        set_word(self._state_of(index), L.OPEN)
+
+    def _state_of(self, index: int) -> int:
+        return self.clients.address + index * L.CLIENT_SIZE + STATE
+
+    def silence(self, index: int) -> None:
+        """Let a client be dead: it neither reads nor sends."""
+        self.clients.rows[index].stopped = 1
+
+    async def remove(self, index: int) -> socket.socket | None:
+        """Take a client back: its counters go to `departed`, its socket is returned for a last word. RuntimeError."""
+        if index not in self._kept:
+            return None
+        set_word(self._state_of(index), L.LEAVING)
+        await self._until(index, L.GONE)
+        sock, _, sources, reels = self._kept[index]
+        add_client(self, index, self.departed.setdefault(int(self.clients.rows[index].group), Totals()))
+        set_word(self._state_of(index), L.SPENT)
+        await self._until(index, L.FREE)
+        for number in sources:
+            self.sources.clear(number)
+        self._free_sources += sources
+        reels.clear()
+        del self._kept[index]
+        self._free_clients.append(index)
+        return sock
+
+    async def _until(self, index: int, state: int) -> None:
+        until = asyncio.get_running_loop().time() + GONE_WITHIN
+        while load_acquire_py(self._state_of(index)) != state:
+            if not self._thread.is_alive():
+                self.turn_at(int(self.state.now) + 1)
+                continue
+            if asyncio.get_running_loop().time() > until:
+                raise RuntimeError("the client engine does not answer")
+            await asyncio.sleep(0.001)
+
+    def _bury(self, index: int) -> None:
+        sock, contexts, _, _ = self._kept.pop(index)
+        sock.close()
+        if contexts:
+            contexts.close()
+
+    def take_events(self) -> None:
+        """Hand STUN and DTLS datagrams to `on_datagram(token, bytes)`."""
+        try:
+            os.eventfd_read(self._wake)
+        except (BlockingIOError, OSError):
+            pass
+        head, tail = (self.table.address + at for at in HEADS)
+        while load_acquire_py(tail) < load_acquire_py(head):
+            row = self._events.rows[int(self.state.event_tail) % EVENTS]
+            token, data = int(row.token), row.payload[: int(row.length)].tobytes()
+            set_word(tail, int(self.state.event_tail) + 1)
+            if int(self.clients.rows[token & L.INDEX].token) == token:
+                self.on_datagram(token & L.INDEX, data)
+
+    def totals(self) -> dict[int, Totals]:
+        """What all clients counted until now, those that left included, by group."""
+        found = {group: totals.copy() for group, totals in self.departed.items()}
+        for index in self._kept:
+            add_client(self, index, found.setdefault(int(self.clients.rows[index].group), Totals()))
+        return found
+
+    def ports(self) -> list[int]:
+        """The local ports of the clients' sockets."""
+        return [int(sock.getsockname()[1]) for sock, *_ in self._kept.values() if sock.fileno() >= 0]

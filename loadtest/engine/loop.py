@@ -1,0 +1,145 @@
+"""The engine's life: go round the clients' sockets, serve what is due between them, rest when little came.
+
+One thread is all clients. Sockets are asked in turn, not polled: a thousand busy sockets give several packets a call
+that way, and a poll would make the sender's core pay for wake-ups. Latency does not suffer, for arrivals are the
+kernel's receive stamps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from loadtest.engine.held import DOWN, due, earliest, entry_of, give_back
+from loadtest.engine.layout import (
+    CLIENT,
+    CLIENT_SIZE,
+    ENGINE,
+    FREE,
+    GONE,
+    INDEX,
+    LEAVING,
+    MS,
+    OPEN,
+    SECOND,
+    SPENT,
+    client_at,
+    engine_at,
+    offset,
+)
+from loadtest.engine.post import clock, flush, slot_address
+from loadtest.engine.receive import drain_client, take
+from loadtest.engine.reports import timers
+from loadtest.engine.sources import serve_sources
+from loadtest.engine.streams import release_streams
+from mediacodecs.frame import int64
+from mediacodecs.kernel import kernel
+from packetio.memory import copy_bytes, load_acquire, store_release
+from packetio.native import clock_gettime, ppoll
+
+STOP, USED, STATE = offset(ENGINE, "stop"), offset(ENGINE, "client_used"), offset(CLIENT, "state")
+BUSY = 64  # datagrams of a pass after which the next one follows at once
+NAP, REST = 300_000, 1 * MS  # ns of sleep after a pass that found little, or nothing
+SOURCES_AGAIN = 2 * MS  # ns after which sources are looked at even if none seemed due: control may have started one
+BETWEEN = 8  # clients drained before the clock is looked at
+REALTIME = 0
+
+
+@kernel
+def run(address: int) -> None:
+    """Serve the ENGINE record at `address` until its `stop` word is set."""
+    e = engine_at(address)
+    while load_acquire(address + STOP) == 0:
+        taken = turn(e, load_acquire(address + USED))
+        e.passes += 1
+        if taken < BUSY:
+            sleep(e, NAP if taken else REST)
+
+
+@kernel
+def turn(e: Any, used: int) -> int:
+    """One pass over all clients; returns the datagrams that came."""
+    set_clocks(e)
+    taken = int64(0)
+    for index in range(1, used):
+        if index % BETWEEN == 0:
+            e.now = clock(e)
+            serve_due(e, used)
+        address = e.clients + index * CLIENT_SIZE
+        state = load_acquire(address + STATE)
+        if state == OPEN:
+            c = client_at(address)
+            if c.stopped == 0:
+                taken += drain_client(e, index)
+                timers(e, index, c)
+                flush(e, c)
+        elif state == LEAVING:
+            store_release(address + STATE, GONE)
+        elif state == SPENT:
+            release_streams(e, client_at(address))
+            store_release(address + STATE, FREE)
+    e.now = clock(e)
+    serve_due(e, used)
+    return taken
+
+
+@kernel
+def set_clocks(e: Any) -> None:
+    """Look at both clocks."""
+    if e.fake_now == 0:
+        clock_gettime(np.int32(REALTIME), e.words.ctypes.data + 64)
+        wall = e.words[8] * SECOND + e.words[9]
+        e.now = clock(e)
+        e.realtime = wall - e.now
+    e.now = clock(e)
+
+
+@kernel
+def serve_due(e: Any, used: int) -> None:
+    """Publishers whose time has come, and held datagrams that are released."""
+    if e.now >= e.next_sources:
+        soonest = e.now + SOURCES_AGAIN
+        for index in range(1, used):
+            address = e.clients + index * CLIENT_SIZE
+            c = client_at(address)
+            if c.source_count and c.stopped == 0 and load_acquire(address + STATE) == OPEN:
+                soonest = min(soonest, serve_sources(e, index, c))
+                flush(e, c)
+        e.next_sources = soonest
+    slot = due(e.held, e.now)
+    while slot >= 0:
+        release(e, slot)
+        slot = due(e.held, e.now)
+
+
+@kernel
+def release(e: Any, slot: int) -> None:
+    """One held datagram goes on its way, if its client is still there."""
+    entry = entry_of(e.held, slot)
+    index, size = int64(entry.client) & INDEX, int64(entry.length)
+    address = e.clients + index * CLIENT_SIZE
+    c = client_at(address)
+    if load_acquire(address + STATE) == OPEN and c.stopped == 0 and c.token == int64(entry.client):
+        if entry.direction == DOWN:
+            take(e, index, int64(entry.address), size, int64(entry.stamp))
+        else:
+            copy_bytes(slot_address(e), int64(entry.address), size)
+            send_slot(e, c, size)
+        flush(e, c)
+    give_back(e.held, slot)
+
+
+@kernel
+def sleep(e: Any, most: int) -> None:
+    """Rest until something is due, at most so many ns."""
+    before = clock(e)
+    until = min(before + most, e.next_sources)
+    first = earliest(e.held)
+    if first >= 0:
+        until = min(until, first)
+    if until <= before:
+        return
+    e.timeout[0], e.timeout[1] = 0, until - before
+    ppoll(0, 0, e.timeout.ctypes.data, 0)
+    e.idle += clock(e) - before

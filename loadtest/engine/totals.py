@@ -1,0 +1,128 @@
+"""Sums over clients: what a group of them received, lost, repaired, completed and sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from loadtest.engine.layout import LATENCY_BUCKETS, OPEN, VIDEO
+
+if TYPE_CHECKING:
+    from loadtest.engine.engine import ClientEngine
+
+
+@dataclass
+class Totals:
+    """Counters since the beginning. Times in ns; `latency` is counts by bucket of the engine's histogram."""
+
+    clients: int = 0
+    packets: int = 0  # media packets in the order of their streams, repaired ones included
+    octets: int = 0
+    video_octets: int = 0
+    audio_octets: int = 0
+    expected: int = 0  # packets between the first and the highest of each stream
+    lost: int = 0  # of these, missing at first
+    given_up: int = 0  # of these, never repaired
+    recovered: int = 0
+    duplicates: int = 0
+    nacks: int = 0
+    plis: int = 0
+    rtx: int = 0
+    rtcp: int = 0
+    refused: int = 0
+    garbage: int = 0
+    excess: int = 0
+    failures: int = 0
+    frames: int = 0
+    keyframes: int = 0
+    missed: int = 0
+    freezes: int = 0
+    frozen: int = 0
+    longest_freeze: int = 0
+    checked: int = 0
+    wrong: int = 0
+    videos: int = 0  # video streams received
+    width_sum: int = 0  # of their newest keyframes
+    datagrams: int = 0  # sent
+    sent: int = 0  # media packets of sources
+    sent_octets: int = 0
+    sent_frames: int = 0
+    requests: int = 0
+    resent: int = 0
+    unanswered: int = 0
+    latency_max: int = 0
+    latency: Any = field(default_factory=lambda: np.zeros(LATENCY_BUCKETS, np.int64))
+
+    def copy(self) -> Totals:
+        """A copy that does not change with this."""
+        made = Totals(**{f.name: getattr(self, f.name) for f in fields(self)})
+        made.latency = self.latency.copy()
+        return made
+
+    def add(self, other: Totals) -> None:
+        """Add another's counts; of longest and highest times the greater one stays."""
+        for f in fields(self):
+            mine, theirs = getattr(self, f.name), getattr(other, f.name)
+            most = f.name in ("longest_freeze", "latency_max")
+            setattr(self, f.name, max(mine, theirs) if most else mine + theirs)
+
+    def since(self, before: Totals) -> Totals:
+        """What was counted since an earlier copy; of longest and highest times the present ones."""
+        made = self.copy()
+        for f in fields(self):
+            if f.name not in ("longest_freeze", "latency_max", "clients", "videos", "width_sum"):
+                setattr(made, f.name, getattr(self, f.name) - getattr(before, f.name))
+        return made
+
+
+def sum_of(all_totals: dict[int, Totals]) -> Totals:
+    """All groups together."""
+    made = Totals()
+    for totals in all_totals.values():
+        made.add(totals)
+    return made
+
+
+def add_client(engine: ClientEngine, index: int, totals: Totals) -> None:
+    """Add what one client has counted."""
+    c = engine.clients.rows[index]
+    totals.clients += 1
+    for name in ("rtx", "rtcp", "refused", "garbage", "excess", "failures"):
+        setattr(totals, name, getattr(totals, name) + int(c[name]))
+    totals.datagrams += int(c.sent)
+    for number in c.streams[: c.stream_count]:
+        _add_stream(engine.streams.rows[int(number)], totals)
+    for number in c.sources[: c.source_count]:
+        _add_source(engine.sources.rows[int(number)], totals)
+
+
+def _add_stream(s: Any, totals: Totals) -> None:
+    if int(s.state) != OPEN:
+        return
+    for name in (
+        "packets", "octets", "recovered", "duplicates", "given_up", "nacks", "plis", "frames", "keyframes", "missed",
+        "freezes", "frozen", "checked", "wrong",
+    ):  # fmt: skip
+        setattr(totals, name, getattr(totals, name) + int(s[name]))
+    totals.lost += int(s.first_missing)
+    if int(s.received):
+        totals.expected += int(s.highest) - int(s.first_position) + 1
+    if int(s.kind) == VIDEO:
+        totals.video_octets += int(s.octets)
+        totals.videos += 1
+        totals.width_sum += int(s.width)
+    else:
+        totals.audio_octets += int(s.octets)
+    totals.longest_freeze = max(totals.longest_freeze, int(s.longest_freeze))
+    totals.latency_max = max(totals.latency_max, int(s.latency_max))
+    totals.latency += s.latency
+
+
+def _add_source(source: Any, totals: Totals) -> None:
+    totals.sent += int(source.packets)
+    totals.sent_octets += int(source.octets)
+    totals.sent_frames += int(source.frames)
+    for name in ("requests", "resent", "unanswered"):
+        setattr(totals, name, getattr(totals, name) + int(source[name]))
