@@ -22,7 +22,7 @@ from loadtest.engine.links import fill_link, seed_link
 from loadtest.engine.loop import STATE, STOP, USED, run, turn
 from loadtest.engine.post import SCRATCH
 from loadtest.engine.sources import fill_source
-from loadtest.engine.totals import Totals, add_client
+from loadtest.engine.totals import Totals, add_clients
 from loadtest.words import set_word
 from packetio.batch import MESSAGE, SLOT, VECTOR, ReceiveSlots
 from packetio.log import load_acquire_py
@@ -212,7 +212,7 @@ class ClientEngine:
         set_word(self._state_of(index), L.LEAVING)
         await self._until(index, L.GONE)
         sock, _, sources, reels = self._kept[index]
-        add_client(self, index, self.departed.setdefault(int(self.clients.rows[index].group), Totals()))
+        add_clients(self, np.array([index]), self.departed.setdefault(int(self.clients.rows[index].group), Totals()))
         set_word(self._state_of(index), L.SPENT)
         await self._until(index, L.FREE)
         for number in sources:
@@ -256,8 +256,10 @@ class ClientEngine:
     def totals(self) -> dict[int, Totals]:
         """What all clients counted until now, those that left included, by group."""
         found = {group: totals.copy() for group, totals in self.departed.items()}
-        for index in self._kept:
-            add_client(self, index, found.setdefault(int(self.clients.rows[index].group), Totals()))
+        indices = np.array(sorted(self._kept), np.int64)
+        groups = self.clients.rows["group"][indices]
+        for group in np.unique(groups):
+            add_clients(self, indices[groups == group], found.setdefault(int(group), Totals()))
         return found
 
     def ports(self) -> list[int]:

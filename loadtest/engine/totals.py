@@ -85,44 +85,53 @@ def sum_of(all_totals: dict[int, Totals]) -> Totals:
     return made
 
 
-def add_client(engine: ClientEngine, index: int, totals: Totals) -> None:
-    """Add what one client has counted."""
-    c = engine.clients.rows[index]
-    totals.clients += 1
-    for name in ("rtx", "rtcp", "refused", "garbage", "excess", "failures"):
-        setattr(totals, name, getattr(totals, name) + int(c[name]))
-    totals.datagrams += int(c.sent)
-    for number in c.streams[: c.stream_count]:
-        _add_stream(engine.streams.rows[int(number)], totals)
-    for number in c.sources[: c.source_count]:
-        _add_source(engine.sources.rows[int(number)], totals)
+CLIENT_FIELDS = ("rtx", "rtcp", "refused", "garbage", "excess", "failures")
+STREAM_FIELDS = (
+    "packets", "octets", "recovered", "duplicates", "given_up", "nacks", "plis", "frames", "keyframes", "missed",
+    "freezes", "frozen", "checked", "wrong",
+)  # fmt: skip
+SOURCE_FIELDS = ("requests", "resent", "unanswered")
 
 
-def _add_stream(s: Any, totals: Totals) -> None:
-    if int(s.state) != OPEN:
+def add_clients(engine: ClientEngine, indices: Any, totals: Totals) -> None:
+    """Add what the clients in these rows (i8 array) have counted."""
+    c = engine.clients.rows[indices]
+    totals.clients += len(c)
+    _add(totals, c, CLIENT_FIELDS)
+    totals.datagrams += int(c["sent"].sum())
+    _add_streams(engine.streams.rows[_rows(c["streams"], c["stream_count"])], totals)
+    _add_sources(engine.sources.rows[_rows(c["sources"], c["source_count"])], totals)
+
+
+def _rows(table: Any, counts: Any) -> Any:
+    """The first `counts` entries of each row of a table, in one array."""
+    return table[np.arange(table.shape[1]) < counts[:, None]]
+
+
+def _add(totals: Totals, rows: Any, names: tuple[str, ...]) -> None:
+    for name in names:
+        setattr(totals, name, getattr(totals, name) + int(rows[name].sum()))
+
+
+def _add_streams(s: Any, totals: Totals) -> None:
+    s = s[s["state"] == OPEN]
+    if not len(s):
         return
-    for name in (
-        "packets", "octets", "recovered", "duplicates", "given_up", "nacks", "plis", "frames", "keyframes", "missed",
-        "freezes", "frozen", "checked", "wrong",
-    ):  # fmt: skip
-        setattr(totals, name, getattr(totals, name) + int(s[name]))
-    totals.lost += int(s.first_missing)
-    if int(s.received):
-        totals.expected += int(s.highest) - int(s.first_position) + 1
-    if int(s.kind) == VIDEO:
-        totals.video_octets += int(s.octets)
-        totals.videos += 1
-        totals.width_sum += int(s.width)
-    else:
-        totals.audio_octets += int(s.octets)
-    totals.longest_freeze = max(totals.longest_freeze, int(s.longest_freeze))
-    totals.latency_max = max(totals.latency_max, int(s.latency_max))
-    totals.latency += s.latency
+    _add(totals, s, STREAM_FIELDS)
+    totals.lost += int(s["first_missing"].sum())
+    totals.expected += int((s["highest"] - s["first_position"] + 1)[s["received"] > 0].sum())
+    video = s["kind"] == VIDEO
+    totals.video_octets += int(s["octets"][video].sum())
+    totals.audio_octets += int(s["octets"][~video].sum())
+    totals.videos += int(video.sum())
+    totals.width_sum += int(s["width"][video].sum())
+    totals.longest_freeze = max(totals.longest_freeze, int(s["longest_freeze"].max()))
+    totals.latency_max = max(totals.latency_max, int(s["latency_max"].max()))
+    totals.latency += s["latency"].sum(axis=0)
 
 
-def _add_source(source: Any, totals: Totals) -> None:
-    totals.sent += int(source.packets)
-    totals.sent_octets += int(source.octets)
-    totals.sent_frames += int(source.frames)
-    for name in ("requests", "resent", "unanswered"):
-        setattr(totals, name, getattr(totals, name) + int(source[name]))
+def _add_sources(sources: Any, totals: Totals) -> None:
+    totals.sent += int(sources["packets"].sum())
+    totals.sent_octets += int(sources["octets"].sum())
+    totals.sent_frames += int(sources["frames"].sum())
+    _add(totals, sources, SOURCE_FIELDS)
