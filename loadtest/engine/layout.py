@@ -100,6 +100,10 @@ HISTORY_ENTRY = np.dtype(
         ("captured", "i8"),  # ns
         ("turn", "i8"),  # of the reel: picture ids go on
         ("counter", "i8"),  # of a synthetic body
+        ("sent", "i8"),  # ns: when it left for the first time
+        ("picture_offset", "i4"),  # of the source when it left
+        ("tl0_offset", "i4"),
+        ("first", "i8"),  # 1: the first packet of its frame
     ],
     align=True,
 )
@@ -144,6 +148,13 @@ SOURCE = np.dtype(
         ("next_report", "i8"),
         ("loss", "i8"),  # fraction of the newest receiver report, 1/256
         ("history", HISTORY_ENTRY, (HISTORY,)),
+        # what makes numbers in the payload go on over turns of the reel and jumps to a keyframe
+        ("picture_offset", "i8"),  # is added to the reel's picture ids …
+        ("tl0_offset", "i8"),  # … and TL0PICIDX
+        ("last_picture", "i8"),  # newest picture id that was sent, not cut to its bits; -1: none
+        ("last_tl0", "i8"),
+        ("key_after", "i8"),  # ns: a keyframe request before this is not honoured
+        ("skipped", "i8"),  # frames' times that passed unused, because the loop came much too late
     ],
     align=True,
 )
