@@ -153,7 +153,7 @@ def bursts(share: float, burst: float) -> tuple[float, float, float, float]:
     Raises ValueError when there is no such loss: the chance to begin a run would exceed 1.
     """
     if not 0 <= share < 1 or burst < 1:
-        raise ValueError(f"a share of {share} lost in bursts of {burst} packets: the share is 0 … 1, a burst at least 1")
+        raise ValueError(f"a share of {share} lost in bursts of {burst}: the share is 0 … 1, a burst at least 1")
     begin = share / (1 - share) / burst
     if begin > 1:
         raise ValueError(f"a share of {share} can't be lost in bursts of {burst} packets: they would have to be longer")
