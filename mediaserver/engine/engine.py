@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +85,17 @@ class Engine:
         transport = Transport(self, worker, ufrag, password)
         self.transports[(worker.index, transport.index)] = transport
         return transport
+
+    def quiet_transports(self, seconds: float) -> set[Transport]:
+        """The transports whose newest authenticated check is older than that; not those that had none."""
+        quiet: set[Transport] = set()
+        before = time.monotonic_ns() - int(seconds * 1e9)
+        for worker in self.workers:
+            checked = worker.transports.rows["last_check"]
+            for index in np.flatnonzero((checked > 0) & (checked < before)).tolist():
+                if (transport := self.transports.get((worker.index, index))) is not None:
+                    quiet.add(transport)
+        return quiet
 
     def feed_for(self, worker: Worker, layer: Layer) -> int:
         """The feed by which a worker reads a layer's log; one is opened when another worker writes it."""

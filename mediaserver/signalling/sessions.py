@@ -23,7 +23,7 @@ from mediaserver.signalling.answers import LocalTrack, LocalTransport, answer_pu
 from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer, read_subscriber_offer
 from mediaserver.signalling.offers import Offer, PublishedMedia, PublisherOffer, SubscriberOffer
 from mediaserver.signalling.problems import Problem
-from mediaserver.transport.peer import Handshakes, HandshakesFull, Peer
+from mediaserver.transport.peer import WATCHFUL, Handshakes, HandshakesFull, Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 
@@ -238,7 +238,8 @@ class Sessions:
 
     def check(self) -> None:
         """Once a second: end the sessions whose peers have gone, and look at what the others send."""
-        for session in list(self.sessions.values()):
+        quiet = self.engine.quiet_transports(min(WATCHFUL, self.config.limits.ice_timeout))
+        for session in [one for one in self.sessions.values() if one.peer.transport in quiet]:
             session.peer.check(self.config.limits.ice_timeout)
         for room in self.rooms.values():
             room.review()
