@@ -24,11 +24,11 @@ class Figure:
 
 
 JOIN_STEPS = {
-    "http": "the answer came",
-    "ice": "ICE was connected",
-    "dtls": "the DTLS handshake was done",
-    "packet": "the first media packet came",
-    "frame": "the first decodable frame was complete",
+    "http": "HTTP answer",
+    "ice": "ICE connected",
+    "dtls": "DTLS handshake done",
+    "packet": "first media packet",
+    "frame": "first decodable frame",
 }
 PERCENTILES = {"p50": "median", "p95": "95th percentile", "p99": "99th percentile", "p99.9": "99.9th percentile"}
 
@@ -42,12 +42,12 @@ def _joins() -> dict[str, Figure]:
     }
     for step, text in JOIN_STEPS.items():
         for name in ("p50", "p95"):
-            counted[f"join.{step}.{name}"] = Figure("ms", f"from the beginning of the join until {text}, {_word(name)}")
+            counted[f"join.{step}.{name}"] = Figure("ms", f"join begun to {text}, {_word(name)}")
     return counted
 
 
 def _latency() -> dict[str, Figure]:
-    text = "one way, from capture to the kernel's receive stamp"
+    text = "one way, capture to arrival at the kernel"
     found = {f"latency.{name}": Figure("ms", f"{text}, {word}") for name, word in PERCENTILES.items()}
     return found | {"latency.max": Figure("ms", f"{text}, longest")}
 
@@ -78,8 +78,8 @@ _MEDIA = {
     "decode.frames": Figure(COUNT, "frames decoded, their numbers read back", "high"),
     "decode.errors": Figure(COUNT, "frames that the decoder refused"),
     "decode.unread": Figure(COUNT, "decoded frames without a readable number"),
-    "decode.latency.p50": Figure("ms", "from the time code in the picture to the decoded frame, median"),
-    "decode.latency.p95": Figure("ms", "from the time code in the picture to the decoded frame, 95th percentile"),
+    "decode.latency.p50": Figure("ms", "time code in the picture to decoded frame, median"),
+    "decode.latency.p95": Figure("ms", "time code in the picture to decoded frame, 95th percentile"),
 }
 _PROCESSES = {
     "target.cpu": Figure("% of a core", "CPU of the target process"),
@@ -123,6 +123,16 @@ def shown(value: float | None, unit: str = COUNT) -> str:
     if unit == SHARE:
         return f"{_digits(value * 100)} %"
     return _digits(value)
+
+
+def brief(value: float) -> str:
+    """A value in little room: thousands of thousands and more with a letter."""
+    size, unit = abs(value), ""
+    for factor, letter in ((1e9, "G"), (1e6, "M")):
+        if size >= factor:
+            value, unit = value / factor, letter
+            break
+    return _digits(value) + unit
 
 
 def unit_shown(unit: str) -> str:
