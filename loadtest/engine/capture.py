@@ -6,6 +6,7 @@ publishes it; a full ring drops the packet and counts it, and never makes the en
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,8 @@ CAPTURED = np.dtype(
 assert CAPTURE.fields is not None and CAPTURED.fields is not None
 TAIL, PAYLOAD_AT = CAPTURE.fields["tail"][1], CAPTURED.fields["payload"][1]
 CAPTURED_SIZE = CAPTURED.itemsize
+HEADER = struct.Struct("=4q4i3q")  # CAPTURED as far as the payload; ten times faster to read than the record
+assert HEADER.size == PAYLOAD_AT
 capture_at, captured_at = pointer_to(CAPTURE), pointer_to(CAPTURED)
 
 
@@ -112,6 +115,7 @@ class CaptureRing:
         self.address, self.count = self.memory.address, slots
         self.c: Any = self.memory.rows[0]
         self.c.slots, self.c.self, self.c.entries = slots, self.address, self.entries.address
+        self._bytes = memoryview(self.entries.raw.data)[self.entries.address - int(self.entries.raw.ctypes.data) :]
         self._tail = 0
 
     @property
@@ -123,11 +127,13 @@ class CaptureRing:
         """The oldest packet that hasn't been read; None: there is none."""
         if load_acquire_py(self.address) <= self._tail:
             return None
-        row = self.entries.rows[self._tail & (self.count - 1)]
+        at = (self._tail & (self.count - 1)) * CAPTURED_SIZE
+        client, stream, sequence, timestamp, *rest = HEADER.unpack_from(self._bytes, at)
+        codec, marker, keyframe, start, stamp, captured, length = rest
+        payload = bytes(self._bytes[at + PAYLOAD_AT : at + PAYLOAD_AT + length])
         packet = CapturedPacket(
-            int(row.client), int(row.stream), int(row.sequence), int(row.timestamp), int(row.codec),
-            bool(row.marker), bool(row.keyframe), bool(row.start), int(row.stamp), int(row.captured),
-            row.payload[: int(row.length)].tobytes(),
+            client, stream, sequence, timestamp, codec,
+            bool(marker), bool(keyframe), bool(start), stamp, captured, payload,
         )  # fmt: skip
         self._tail += 1
         publish_py(self.address + TAIL, self._tail)

@@ -59,7 +59,7 @@ LONGEST = 3_600_000  # ms: no delay of a network is longer than an hour, and pro
 def draw(link: Any) -> int:
     """The next random number of the link, 0 … 2³² - 1."""
     link.random = MULTIPLIER * (link.random & LOW_32) + (link.random >> 32)
-    return (link.random & LOW_32) ^ (link.random >> 32)
+    return int64((link.random & LOW_32) ^ (link.random >> 32))
 
 
 @kernel
