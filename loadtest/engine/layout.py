@@ -34,7 +34,7 @@ LATENCY_BUCKETS = 256  # 8 an octave from 1 µs
 NAME = 16  # bytes of mid, rid and CNAME
 
 # Bits of a slot in a stream's window.
-HAS, STARTS, ENDS, KEY, REPAIRED = 1, 2, 4, 8, 16
+HAS, STARTS, ENDS, KEY, REPAIRED, PADDING = 1, 2, 4, 8, 16, 32
 
 STREAM = np.dtype(
     [
@@ -87,6 +87,10 @@ STREAM = np.dtype(
         ("last_packet", "i8"),  # ns
         ("latency", "i8", (LATENCY_BUCKETS,)),
         ("latency_max", "i8"),  # ns
+        ("first_missing", "i8"),  # packets that never came, or by repair only
+        ("key_at", "i8"),  # sequence number (widened) of the newest packet that begins a keyframe; -1: none
+        ("hole", "i8"),  # 1: the packet before `next` never came, or is unknown
+        ("odd", "i8"),  # sequence number that would confirm a jump; -1: none
     ],
     align=True,
 )
