@@ -62,7 +62,8 @@ line.mark { stroke: var(--ink); stroke-width: 1; stroke-dasharray: 4 3; }
 .wide-table { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0 0 14px; font-size: .92rem; }
 caption { text-align: left; font-weight: 600; padding: 6px 0; }
-th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--rule); vertical-align: top; white-space: nowrap; }
+th, td { text-align: left; padding: 3px 14px 3px 0; border-bottom: 1px solid var(--rule);
+  vertical-align: top; white-space: nowrap; }
 td:last-child { white-space: normal; min-width: 13rem; }
 th { font-weight: 500; }
 thead th { color: var(--dim); }
