@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +19,10 @@ import numpy as np
 from loadtest.engine import layout as L
 from loadtest.engine.capture import CaptureRing
 from loadtest.engine.held import HeldPackets
-from loadtest.engine.links import fill_link, seed_link
+from loadtest.engine.links import fill_link, release_time
 from loadtest.engine.loop import STATE, STOP, USED, run, turn
 from loadtest.engine.post import SCRATCH
-from loadtest.engine.sources import fill_source
+from loadtest.engine.sources import begin_source, fill_source
 from loadtest.engine.totals import Totals, add_clients
 from loadtest.words import set_word
 from packetio.batch import MESSAGE, SLOT, VECTOR, ReceiveSlots
@@ -52,8 +53,9 @@ class Network:
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     reorder: float = 0.0
+    reorder_delay_ms: float = 10.0
     rate_kbit: float = 0.0
-    queue_ms: float = 0.0
+    queue_ms: float = 200.0
 
 
 class ClientEngine:
@@ -138,50 +140,54 @@ class ClientEngine:
         self.state.fake_now = now
         return int(turn(self.state, self.clients.count))
 
-    def add(
-        self,
-        sock: socket.socket,
-        contexts: SrtpContexts | None,
-        media: Media,
-        *,
-        ssrc: int,
-        cname: str,
-        group: int = 0,
-        watches: bool = True,
-        opened: bool = False,
-        capture: bool = False,
-    ) -> int:
-        """Fill a client's record; `open` hands it to the engine. Returns its row. IndexError when none is left."""
+    def reserve(self, group: int = 0) -> int:
+        """A client's record that nobody serves yet: its links can be set. Returns its row. IndexError: none is left."""
         if not self._free_clients:
             raise IndexError(f"the engine has {self.clients.count - 1} clients, all of them in use")
         index = self._free_clients.pop()
         c = self.clients.clear(index)
         self._generation += 1
-        c.token, c.group, c.fd = self._generation << 24 | index, group, sock.fileno()
+        c.token, c.group = self._generation << 24 | index, group
+        c.repairs[:] = L.NO_TYPE
+        return index
+
+    def give_back(self, index: int) -> None:
+        """A reserved record is not needed."""
+        self._free_clients.append(index)
+
+    def set_network(self, index: int, down: Network | None, up: Network | None, seed: int) -> None:
+        """Impair the network of a reserved client."""
+        c = self.clients.rows[index]
+        for row, network, salt in ((c.down, down, 0), (c.up, up, 1)):
+            if network:
+                fill_link(row, **network.__dict__, seed=seed * 2 + salt)
+
+    def gate(self, index: int) -> Callable[[bool, int, int], int] | None:
+        """The links of a reserved client for its handshake: (outgoing, bytes, now in ns) -> release in ns, -1: lost."""
+        c = self.clients.rows[index]
+        if not c.down.active and not c.up.active:
+            return None
+        return lambda outgoing, size, now: int(release_time(c.up if outgoing else c.down, now, size))
+
+    def hand_over(
+        self, index: int, sock: socket.socket, contexts: SrtpContexts | None, media: Media, *, ssrc: int, cname: str
+    ) -> None:
+        """Give a reserved client its socket and keys; `open` starts it. Both are closed by whoever gets them back."""
+        c = self.clients.rows[index]
+        c.fd = sock.fileno()
         c.inbound, c.outbound = (contexts.inbound, contexts.outbound) if contexts else (0, 0)
-        c.ssrc, c.watches, c.opened, c.capture = ssrc, int(watches), int(opened), int(capture)
+        c.ssrc = ssrc
         name = cname.encode()[: L.NAME]
         c.cname[: len(name)], c.cname_size = np.frombuffer(name, np.uint8), len(name)
-        c.repairs[:] = L.NO_TYPE
         for table, values in ((c.codecs, media.codecs), (c.repairs, media.repairs), (c.kinds, media.kinds)):
             for key, value in values.items():
                 table[key] = value
         for kind, identity in media.ids.items():
             c.ids[kind] = identity
         self._kept[index] = (sock, contexts, [], [])
-        return index
-
-    def set_network(self, index: int, down: Network | None, up: Network | None, seed: int) -> None:
-        """Impair a client's network; before `open`."""
-        c = self.clients.rows[index]
-        for row, network, salt in ((c.down, down, 1), (c.up, up, 2)):
-            if network:
-                fill_link(row, **network.__dict__, seed=seed * 2 + salt)
-            else:
-                seed_link(row, seed * 2 + salt)
 
     def add_source(self, index: int, **fields: Any) -> int:
-        """A source of a client that is not open yet, from `sources.fill_source`'s arguments. Returns its row."""
+        """A source of a client that is not open yet, from `sources.fill_source`'s arguments, `reel` a Reel."""
         c = self.clients.rows[index]
         if not self._free_sources or c.source_count >= L.MAX_SOURCES:
             raise IndexError("no room for another source")
@@ -201,17 +207,39 @@ class ClientEngine:
     def _state_of(self, index: int) -> int:
         return self.clients.address + index * L.CLIENT_SIZE + STATE
 
+    def begin(self, index: int, at: int = 0, *, frames: int = -1) -> None:
+        """Let all sources of a client send from `at` (ns, CLOCK_MONOTONIC; 0: now) on: so many frames, or without end."""
+        at = at or time.monotonic_ns()
+        for number in self._kept[index][2]:
+            begin_source(self.sources.rows[number], at, frames=frames)
+
+    def halt(self, index: int) -> None:
+        """End a client's sources with the frame that they are at."""
+        for number in self._kept[index][2]:
+            self.sources.rows[number].frames_left = 0
+
+    def mute(self, index: int, kind: int, muted: bool) -> None:
+        """Send no media of one kind, or send it again; it begins with a keyframe."""
+        for number in self._kept[index][2]:
+            row = self.sources.rows[number]
+            if int(row.kind) == kind:
+                row.muted, row.want_key = int(muted), 1
+
+    def sources_of(self, index: int) -> list[Any]:
+        """The SOURCE records of a client."""
+        return [self.sources.rows[number] for number in self._kept[index][2]]
+
     def silence(self, index: int) -> None:
         """Let a client be dead: it neither reads nor sends."""
         self.clients.rows[index].stopped = 1
 
-    async def remove(self, index: int) -> socket.socket | None:
-        """Take a client back: its counters go to `departed`, its socket is returned for a last word. RuntimeError."""
+    async def remove(self, index: int) -> None:
+        """Take a client back and close its socket; its counters go to `departed`. RuntimeError: no answer."""
         if index not in self._kept:
-            return None
+            return
         set_word(self._state_of(index), L.LEAVING)
         await self._until(index, L.GONE)
-        sock, _, sources, reels = self._kept[index]
+        _, _, sources, reels = self._kept[index]
         add_clients(self, np.array([index]), self.departed.setdefault(int(self.clients.rows[index].group), Totals()))
         set_word(self._state_of(index), L.SPENT)
         await self._until(index, L.FREE)
@@ -219,9 +247,8 @@ class ClientEngine:
             self.sources.clear(number)
         self._free_sources += sources
         reels.clear()
-        del self._kept[index]
+        self._bury(index)
         self._free_clients.append(index)
-        return sock
 
     async def _until(self, index: int, state: int) -> None:
         until = asyncio.get_running_loop().time() + GONE_WITHIN
@@ -261,6 +288,12 @@ class ClientEngine:
         for group in np.unique(groups):
             add_clients(self, indices[groups == group], found.setdefault(int(group), Totals()))
         return found
+
+    def cpu(self) -> float:
+        """CPU seconds that the engine's thread has used."""
+        if self._thread.ident is None or not self._thread.is_alive():
+            return 0.0
+        return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     def ports(self) -> list[int]:
         """The local ports of the clients' sockets."""

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.engine.held import DOWN, due, earliest, entry_of, give_back
+from loadtest.engine.held import DOWN, detail_of, due, give_back, held_at, next_release
+from loadtest.engine.held import slot_address as held_address
+from loadtest.engine.held import take as take_held
 from loadtest.engine.layout import (
     CLIENT,
     CLIENT_SIZE,
@@ -28,7 +30,7 @@ from loadtest.engine.layout import (
     engine_at,
     offset,
 )
-from loadtest.engine.post import clock, flush, slot_address
+from loadtest.engine.post import clock, flush, queue, slot_address
 from loadtest.engine.receive import drain_client, take
 from loadtest.engine.reports import timers
 from loadtest.engine.sources import serve_sources
@@ -107,27 +109,28 @@ def serve_due(e: Any, used: int) -> None:
                 soonest = min(soonest, serve_sources(e, index, c))
                 flush(e, c)
         e.next_sources = soonest
-    slot = due(e.held, e.now)
-    while slot >= 0:
-        release(e, slot)
-        slot = due(e.held, e.now)
+    h = held_at(e.held)
+    while due(h, e.now) >= 0:
+        slot = take_held(h)
+        release(e, h, slot)
+        give_back(h, slot)
 
 
 @kernel
-def release(e: Any, slot: int) -> None:
+def release(e: Any, h: Any, slot: int) -> None:
     """One held datagram goes on its way, if its client is still there."""
-    entry = entry_of(e.held, slot)
-    index, size = int64(entry.client) & INDEX, int64(entry.length)
+    detail = detail_of(h, slot)
+    index, size = int64(detail.client) & INDEX, int64(detail.length)
     address = e.clients + index * CLIENT_SIZE
     c = client_at(address)
-    if load_acquire(address + STATE) == OPEN and c.stopped == 0 and c.token == int64(entry.client):
-        if entry.direction == DOWN:
-            take(e, index, int64(entry.address), size, int64(entry.stamp))
-        else:
-            copy_bytes(slot_address(e), int64(entry.address), size)
-            send_slot(e, c, size)
-        flush(e, c)
-    give_back(e.held, slot)
+    if load_acquire(address + STATE) != OPEN or c.stopped or c.token != detail.client:
+        return
+    if detail.direction == DOWN:
+        take(e, index, held_address(h, slot), size, int64(detail.stamp))
+    else:
+        copy_bytes(slot_address(e), held_address(h, slot), size)
+        queue(e, c, size)
+    flush(e, c)
 
 
 @kernel
@@ -135,9 +138,7 @@ def sleep(e: Any, most: int) -> None:
     """Rest until something is due, at most so many ns."""
     before = clock(e)
     until = min(before + most, e.next_sources)
-    first = earliest(e.held)
-    if first >= 0:
-        until = min(until, first)
+    until = min(until, next_release(held_at(e.held)))
     if until <= before:
         return
     e.timeout[0], e.timeout[1] = 0, until - before

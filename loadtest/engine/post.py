@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.engine.held import UP, hold
+from loadtest.engine.held import UP, held_at, hold
 from loadtest.engine.layout import SECOND
 from loadtest.engine.links import release_time
 from mediacodecs.frame import int64
@@ -49,8 +49,14 @@ def post(e: Any, index: int, c: Any, size: int) -> None:
         if release < 0:
             return
         if release > e.now:
-            e.held_lost += not hold(e.held, release, c.token, UP, slot_address(e), size, release)
+            e.held_lost += not hold(held_at(e.held), release, c.token, UP, slot_address(e), size, release)
             return
+    queue(e, c, size)
+
+
+@kernel
+def queue(e: Any, c: Any, size: int) -> None:
+    """Let the datagram in the next slot leave with the batch."""
     vector_at(e.out_vectors + e.filled * VECTOR_SIZE).size = size
     e.filled += 1
     if e.filled == e.out_count:

@@ -1,0 +1,1 @@
+"""One run of a scenario: people come, stay, misbehave and leave, and what they saw is written down."""

@@ -1,0 +1,335 @@
+"""Brings people in and out: signalling through the driver, ICE and DTLS in Python, then the engine has them.
+
+A session that ends of itself (the server closes DTLS, or answers no check any more) is noted as a fault and stays
+counted; nobody joins again by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from loadtest.clips.reel import Reel
+from loadtest.drivers.base import Driver, DriverError
+from loadtest.engine.engine import ClientEngine, Media, Network
+from loadtest.engine.layout import AUDIO, NO_TYPE, VIDEO
+from loadtest.results.schema import Fault
+from loadtest.run.people import Person, Session, room_name
+from loadtest.run.reels import Reels
+from loadtest.scenario.schema import Link, Publishers, Scenario
+from loadtest.transport.offers import PublishSpec, Remote, Ssrcs, publish_offer, read_answer, watch_offer
+from loadtest.transport.peer import JoinError, Peer, Timings
+from packetio.certificate import Certificate
+from packetio.dtls import DtlsContexts
+
+JOIN_TIMEOUT = 20.0  # seconds for ICE and DTLS
+LEAVING_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one join took, ms; None: it did not come so far. packet and frame are from the beginning."""
+
+    http: float
+    ice: float
+    dtls: float
+    packet: float | None
+    frame: float | None
+
+
+class Crowd:
+    """Everybody of one run. `faults` is what they saw, `steps` what their joins took."""
+
+    def __init__(
+        self, scenario: Scenario, driver: Driver, engine: ClientEngine, reels: Reels, host: str, allow_remote: bool
+    ) -> None:
+        self.scenario, self.driver, self.engine, self.reels = scenario, driver, engine, reels
+        self.host, self.allow_remote = host, allow_remote
+        self.groups = list(scenario.groups())
+        self.attempted = self.done = self.failed = self.broken = 0
+        self.steps: list[Step] = []
+        self._faults: Counter[tuple[str, str, str]] = Counter()
+        self._examples: dict[tuple[str, str, str], str] = {}
+        self._dtls = DtlsContexts(Certificate.generate())
+        self._by_index: dict[int, Session] = {}
+        self._seed = scenario.seed << 20
+        engine.on_datagram = self._on_datagram
+
+    def note(self, person: Person, what: str) -> None:
+        """Write down that a person saw something wrong."""
+        key = person.group.name, room_name(self.scenario, person.room), what
+        self._faults[key] += 1
+        self._examples.setdefault(key, person.identity)
+
+    def faults(self) -> list[Fault]:
+        """What was seen, most often first."""
+        return [
+            Fault(client=self._examples[key], group=key[0], room=key[1], what=key[2], count=count)
+            for key, count in self._faults.most_common()
+        ]
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that the engine has now."""
+        return len(self._by_index)
+
+    @property
+    def alive(self) -> int:
+        """Of these, those that have not ended of themselves."""
+        return sum(not session.ended for session in self._by_index.values())
+
+    async def join(self, person: Person) -> bool:
+        """All sessions of a person, side by side. False: at least one failed; the others stay."""
+        person.state = "joining"
+        wanted: Iterable[str | None] = person.watches if not person.publishes else (None,)
+        results = await asyncio.gather(*(self._join(person, publisher) for publisher in wanted))
+        if person.state == "joining":
+            person.state = "here" if all(results) else "failed"
+        return all(results)
+
+    async def _join(self, person: Person, publisher: str | None) -> bool:
+        session = Session(publisher)
+        person.sessions.append(session)
+        self.attempted += 1
+        try:
+            await self._connect(person, session)
+        except (DriverError, JoinError, IndexError, OSError) as error:
+            self.failed += 1
+            self.note(person, f"join failed: {error}")
+            return False
+        self.done += 1
+        return True
+
+    async def _connect(self, person: Person, session: Session) -> None:
+        index = self.engine.reserve(self.groups.index(person.group.name))
+        self._set_network(person, index)
+        peer = None
+        try:
+            peer = Peer(self._dtls, self.host, allow_remote=self.allow_remote, gate=self.engine.gate(index))
+            session.peer = peer
+            remote, spec = await self._signal(person, session, peer)
+            await peer.connect(remote, JOIN_TIMEOUT)
+        except BaseException as error:
+            if peer:
+                peer.close()
+            self.engine.give_back(index)
+            if session.handle and isinstance(error, JoinError):
+                await self._say_goodbye(session)
+            raise
+        self._hand_over(person, session, index, remote, spec)
+
+    def _set_network(self, person: Person, index: int) -> None:
+        network = self.scenario.networks.get(person.group.network or "")
+        if network:
+            self._seed += 1
+            self.engine.set_network(index, _link(network.down), _link(network.up), self._seed)
+
+    async def _signal(self, person: Person, session: Session, peer: Peer) -> tuple[Remote, PublishSpec | None]:
+        """Offer and answer. DriverError, JoinError."""
+        room = room_name(self.scenario, person.room)
+        spec = self._spec(person)
+        if spec:
+            accepted = await self.driver.publish(room, person.identity, publish_offer(peer.local, spec))
+        else:
+            offer, publisher = watch_offer(peer.local), str(session.publisher)
+            accepted = await self.driver.subscribe(room, person.identity, publisher, offer, person.layer)
+        session.handle = accepted.session
+        try:
+            return read_answer(accepted.answer, spec), spec
+        except ValueError as error:
+            await self._say_goodbye(session)
+            raise JoinError(f"the answer can't be used: {error}", "answer") from error
+
+    def _spec(self, person: Person) -> PublishSpec | None:
+        if not isinstance(person.group, Publishers):
+            return None
+        media = self.scenario.media[person.group.media]
+        layers = self.reels.video(person.group.media)
+        rids = tuple(rid for rid, _ in layers) if len(layers) > 1 else ()
+        codec = None if media.video is None else "vp8" if media.video.codec == "synthetic" else media.video.codec
+        return PublishSpec(codec, media.audio is not None, rids, Ssrcs.random(max(len(layers), 1)))
+
+    def _hand_over(
+        self, person: Person, session: Session, index: int, remote: Remote, spec: PublishSpec | None
+    ) -> None:
+        """The engine has the client from here on."""
+        peer, engine = session.peer, self.engine
+        assert peer is not None
+        cname = spec.ssrcs.cname if spec else secrets.token_hex(8)
+        sock, contexts = peer.detach(), peer.contexts
+        engine.hand_over(index, sock, contexts, media_of(remote), ssrc=secrets.randbits(31) | 1, cname=cname)
+        row = engine.clients.rows[index]
+        row.watches, row.capture = int(spec is None), int(person.decodes)
+        row.opened = int(spec is None and self._synthetic(person))
+        if spec:
+            self._add_sources(person, index, remote, spec)
+        session.index = index
+        self._by_index[index] = session
+        peer.closed = lambda why: self._on_end(person, session, why)
+        peer.lost = lambda why: self._on_end(person, session, why)
+        engine.open(index)
+        peer.keep_alive()
+        if spec:
+            engine.begin(index)
+
+    def _synthetic(self, person: Person) -> bool:
+        """Whether all that a subscriber gets are synthetic packets, whose bytes can be compared."""
+        videos = [self.scenario.media[group.media].video for group in self.scenario.publishers]
+        return all(video is None or video.codec == "synthetic" for video in videos)
+
+    def _add_sources(self, person: Person, index: int, remote: Remote, spec: PublishSpec) -> None:
+        assert isinstance(person.group, Publishers)
+        profile = self.scenario.media[person.group.media]
+        audio, video = remote.section("audio"), remote.section("video")
+        reel = self.reels.audio(person.group.media)
+        if audio and reel:
+            self.engine.add_source(
+                index, kind=AUDIO, ssrc=spec.ssrcs.audio, payload_type=audio.payload_type, mid=audio.mid, reel=reel
+            )
+        if not video or not profile.video:
+            return
+        rtx = NO_TYPE if video.rtx_type is None else video.rtx_type
+        for k, (rid, layer) in enumerate(self.reels.video(person.group.media)):
+            self.engine.add_source(
+                index,
+                kind=VIDEO,
+                ssrc=spec.ssrcs.video[k],
+                payload_type=video.payload_type,
+                rtx_ssrc=spec.ssrcs.rtx[k] if rtx != NO_TYPE else -1,
+                rtx_type=rtx,
+                mid=video.mid,
+                rid=rid if spec.rids else "",
+                burst=profile.video.pacing == "burst",
+                reel=layer,
+            )
+
+    def _on_datagram(self, index: int, data: bytes) -> None:
+        session = self._by_index.get(index)
+        if session and session.peer:
+            session.peer.take(data)
+
+    def _on_end(self, person: Person, session: Session, why: str) -> None:
+        if not session.ended:
+            session.ended = why
+            self.broken += 1
+            self.note(person, why)
+
+    async def leave(self, person: Person) -> None:
+        """End all sessions of a person as a client does that means it: DELETE and a DTLS alert."""
+        person.state = "away"
+        sessions, person.sessions = person.sessions, []
+        await asyncio.gather(*(self._leave(session) for session in sessions))
+
+    async def _leave(self, session: Session) -> None:
+        if session.handle and not session.ended:
+            await self._say_goodbye(session)
+        await self._forget(session, polite=True)
+
+    async def _say_goodbye(self, session: Session) -> None:
+        try:
+            await self.driver.leave(session.handle)
+        except DriverError:
+            pass  # a server that is gone, or has ended the session already
+
+    async def _forget(self, session: Session, *, polite: bool) -> None:
+        """Take the client out of the engine, its counters kept, and close everything of it."""
+        peer = session.peer
+        if session.index:
+            self.note_steps(session)
+            self._by_index.pop(session.index, None)
+            if peer:
+                if not polite:
+                    peer.gate = lambda outgoing, size, now: -1  # not a word any more
+                peer.close()
+            await self.engine.remove(session.index)
+            session.index = 0
+        elif peer:
+            peer.close()
+
+    def kill(self, person: Person) -> None:
+        """Let a person vanish: not a packet more, as when its machine loses power. Its sockets close when it is buried."""
+        person.state = "dead"
+        for session in person.sessions:
+            if session.index:
+                self.engine.silence(session.index)
+                session.ended = session.ended or "killed"
+                if session.peer:
+                    session.peer.gate = lambda outgoing, size, now: -1
+
+    async def bury(self, person: Person) -> None:
+        """Close what a killed person has left."""
+        sessions, person.sessions = person.sessions, []
+        for session in sessions:
+            await self._forget(session, polite=False)
+
+    async def everybody_out(self, people: Iterable[Person]) -> None:
+        """All leave, a few at a time."""
+        gate = asyncio.Semaphore(LEAVING_AT_ONCE)
+
+        async def one(person: Person) -> None:
+            async with gate:
+                await (self.bury(person) if person.state == "dead" else self.leave(person))
+
+        await asyncio.gather(*(one(person) for person in people if person.sessions))
+
+    def note_steps(self, session: Session) -> None:
+        """Keep what a join took, before the client goes."""
+        t = session.timings
+        if not session.publisher or not t.secured or not t.begun:
+            return
+        first_packet, first_frame = self._firsts(session)
+        self.steps.append(
+            Step(
+                http=(t.answered - t.begun) / 1e6,
+                ice=(t.connected - t.answered) / 1e6,
+                dtls=(t.secured - t.connected) / 1e6,
+                packet=(first_packet - t.begun) / 1e6 if first_packet else None,
+                frame=(first_frame - t.begun) / 1e6 if first_frame else None,
+            )
+        )
+        session.peer.timings = Timings() if session.peer else Timings()  # type: ignore[union-attr]
+
+    def _firsts(self, session: Session) -> tuple[int, int]:
+        row = self.engine.clients.rows[session.index]
+        frames = [
+            int(self.engine.streams.rows[int(number)].first_frame) for number in row.streams[: int(row.stream_count)]
+        ]
+        return int(row.first_packet), min((frame for frame in frames if frame), default=0)
+
+    def note_all_steps(self) -> None:
+        """Keep what the joins of all who are still here took."""
+        for session in list(self._by_index.values()):
+            self.note_steps(session)
+
+
+def media_of(remote: Remote) -> Media:
+    """The engine's tables from an answer."""
+    codecs: dict[int, int] = {}
+    repairs: dict[int, int] = {}
+    ids: dict[int, int] = {}
+    for section in remote.media:
+        codecs |= section.codecs
+        repairs |= section.repairs
+        ids |= section.extensions
+    return Media(codecs, repairs, {number: kind for kind, number in ids.items()}, ids)
+
+
+def _link(link: Link | None) -> Network | None:
+    """A scenario's link in the engine's words."""
+    if link is None:
+        return None
+    return Network(
+        loss=tuple(link.loss.model()) if link.loss else None,
+        delay_ms=link.delay,
+        jitter_ms=link.jitter,
+        reorder=link.reorder,
+        reorder_delay_ms=link.reorder_delay,
+        rate_kbit=link.rate or 0,
+        queue_ms=link.queue,
+    )
+
+
+__all__ = ["Crowd", "Reel", "Step", "media_of"]

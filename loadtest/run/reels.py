@@ -1,0 +1,60 @@
+"""What the publishers of a scenario send, encoded before anybody joins: a reel for each media profile and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+
+from loadtest.clips.encode import AudioProfile, VideoProfile
+from loadtest.clips.reel import RIDS, Reel, make_layers
+from loadtest.scenario.schema import Scenario, Video
+
+SECONDS = 8.0  # of a clip: it begins again with a keyframe
+FULL_SHARE = 1 / (1 + 1 / 3 + 1 / 8)  # of the bitrate of three layers that the largest has
+
+
+class Reels:
+    """Reels by media profile. `prepare` makes them; ValueError for what can't be encoded."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self._scenario = scenario
+        self._video: dict[str, list[tuple[str, Reel]]] = {}
+        self._audio: dict[str, Reel] = {}
+
+    def prepare(self, progress: Callable[[str], None] = lambda name: None) -> None:
+        """Encode what the publishers' groups name; takes seconds, so call it in a thread."""
+        for name in dict.fromkeys(group.media for group in self._scenario.publishers):
+            progress(name)
+            media = self._scenario.media[name]
+            self._video[name] = layers_of(media.video) if media.video else []
+            if media.audio:
+                self._audio[name] = Reel.from_audio(AudioProfile(bitrate=media.audio.bitrate))
+
+    def video(self, media: str) -> list[tuple[str, Reel]]:
+        """(rid, reel) of each layer, from low to high; one without simulcast, none without video."""
+        return self._video[media]
+
+    def audio(self, media: str) -> Reel | None:
+        """The sound of a profile."""
+        return self._audio.get(media)
+
+
+def layers_of(video: Video) -> list[tuple[str, Reel]]:
+    """The reels of a video track. ValueError."""
+    if video.codec == "synthetic":
+        return [("", Reel.synthetic(video.framerate, video.packets_per_frame, video.packet_size))]
+    if video.pcap:
+        return [("", Reel.from_pcap(video.pcap, video.codec))]
+    profile = VideoProfile(
+        codec=video.codec,
+        width=video.width,
+        height=video.height,
+        framerate=video.framerate,
+        bitrate=video.bitrate if video.layers == 1 else ceil(video.bitrate * FULL_SHARE),
+        keyframe_interval=round(video.keyframe_interval * video.framerate) if video.keyframe_interval else None,
+        content=video.content,
+        duration=SECONDS,
+    )
+    if video.layers == 1:
+        return [("", Reel.from_video(profile))]
+    return list(zip(RIDS, make_layers(profile), strict=True))

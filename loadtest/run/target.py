@@ -1,0 +1,160 @@
+"""The server under test as a process of this machine: started when the scenario says so, and measured.
+
+A server may be several processes; those that the named one has started count with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+from loadtest.measure import cpu_seconds, memory_of, threads_of
+from loadtest.scenario.schema import Target as Settings
+
+STOP_TIMEOUT = 8.0  # seconds between SIGTERM and SIGKILL
+POLL = 0.05
+TAIL = 1500  # bytes of the server's output that a message repeats
+
+
+class TargetError(Exception):
+    """The target can't be started or reached; the message says why."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the target's processes have used until `at` (s): CPU seconds, threads, resident bytes."""
+
+    at: float
+    cpu: float
+    threads: int
+    resident: int
+
+
+def family_of(pid: int) -> list[int]:
+    """A process and all that it has started, as far as they live."""
+    found, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{one}/task"):
+                todo += [int(child) for child in Path(f"/proc/{one}/task/{task}/children").read_text().split()]
+    return found
+
+
+def usage_of(pid: int) -> Usage | None:
+    """What a process and its children use; None when it is gone or can't be read."""
+    cpu, threads, resident = 0.0, 0, 0
+    for number, one in enumerate(family_of(pid)):
+        try:
+            cpu, threads = cpu + cpu_seconds(one), threads + threads_of(one)
+            resident += memory_of(one).resident
+        except OSError:
+            if number == 0:
+                return None
+    return Usage(time.monotonic(), cpu, threads, resident)
+
+
+class Target:
+    """The target of one run. `pid` is None for a server elsewhere, of which nothing can be measured."""
+
+    def __init__(self, settings: Settings, cores: set[int] | None = None) -> None:
+        self.settings, self.pid = settings, settings.pid
+        self._cores = cores
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output: IO[bytes] | None = None
+        parts = urlsplit(settings.url)
+        self._address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+    async def start(self) -> None:
+        """Start the server if the scenario says how, and wait until it takes connections. TargetError."""
+        if self.settings.pid is not None and usage_of(self.settings.pid) is None:
+            raise TargetError(f"target.pid: there is no process {self.settings.pid}")
+        if self.settings.command:
+            if await self._answers():
+                raise TargetError(f"something answers at {self.settings.url} already: target.command was not started")
+            self._launch(self.settings.command)
+        until = time.monotonic() + (self.settings.start_timeout if self._process else 0)
+        while not await self._answers():
+            if self._process and self._process.poll() is not None:
+                code, said = self._process.returncode, self.tail()
+                raise TargetError(f"the target ended with {code} before it took connections: {said}")
+            if time.monotonic() >= until:
+                raise TargetError(f"nobody takes connections at {self.settings.url}")
+            await asyncio.sleep(POLL)
+
+    def _launch(self, command: list[str]) -> None:
+        self._output = self._output or tempfile.TemporaryFile()
+        ours = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, self._cores or ours)  # a child inherits it
+            self._process = subprocess.Popen(command, stdout=self._output, stderr=subprocess.STDOUT)
+        except OSError as error:
+            raise TargetError(f"{command[0]}: {error.strerror}") from error
+        finally:
+            os.sched_setaffinity(0, ours)
+        self.pid = self._process.pid
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.wait_for(asyncio.open_connection(*self._address), 2.0)
+        except (OSError, TimeoutError, socket.gaierror):
+            return False
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        return True
+
+    def usage(self) -> Usage | None:
+        """What it uses now."""
+        return usage_of(self.pid) if self.pid is not None else None
+
+    @property
+    def dead(self) -> str:
+        """How it ended, in a sentence; empty while it lives or nobody knows."""
+        if self._process is not None:
+            code = self._process.poll()
+            return "" if code is None else f"the target's process ended with {code}"
+        if self.pid is not None and not Path(f"/proc/{self.pid}").exists():
+            return f"the target's process {self.pid} is gone"
+        return ""
+
+    def tail(self) -> str:
+        """The end of what a started server printed, in one line."""
+        if self._output is None:
+            return ""
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(size - TAIL, 0))
+        text = self._output.read().decode(errors="replace")
+        self._output.seek(0, os.SEEK_END)
+        return " | ".join(line for line in text.splitlines() if line.strip())[-TAIL:]
+
+    async def restart(self) -> None:
+        """Kill a started server and start it again. TargetError."""
+        assert self._process is not None and self.settings.command
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
+        await self.start()
+
+    async def stop(self) -> None:
+        """End a server that we started."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                await asyncio.to_thread(self._process.wait, STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                await asyncio.to_thread(self._process.wait)
+        if self._output is not None:
+            self._output.close()
+            self._output = None
