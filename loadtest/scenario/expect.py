@@ -6,6 +6,7 @@ may be in percent: `< 1 %` is `< 0.01`. Any other unit is a mistake and not conv
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 import unicodedata
@@ -53,7 +54,7 @@ def parse_limit(name: str, text: str) -> Limit:
     """The limit that `expect` sets for a figure of this name. Raises LimitError; its text is what is expected."""
     unit = FIGURES[figure_of(name)[1]].unit
     match = FORM.fullmatch(text.strip())
-    if match is None:
+    if match is None or not math.isfinite(float(match[2])):
         raise LimitError(f"<=, <, ==, > or >= and a number, such as {_example(unit)}")
     sign, number, written = match[1], float(match[2]), unicodedata.normalize("NFKC", match[3])
     if written == "%" and unit == SHARE:

@@ -89,9 +89,9 @@ def _set(source: Source, path: Path, place: str, text: str) -> None:
         if isinstance(around, dict) and around.get(str(step)) is None:
             around[str(step)] = {}
         around = _inside(around, step)
-    if isinstance(around, dict | list):  # anything else gets its own message
-        _put(around, path[-1], value)
-
-
-def _put(around: Any, step: str | int, value: Any) -> None:
-    around[step] = value
+    last = path[-1]
+    if isinstance(around, dict):
+        around[str(last)] = value
+    elif isinstance(around, list) and isinstance(last, int):
+        around[last] = value
+    # Anything else is a wrong section of the file, which gets its own message.

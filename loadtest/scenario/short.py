@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from loadtest.results.figures import COUNT, FIGURES, SHARE
 from loadtest.scenario.expect import figure_of
-from loadtest.scenario.schema import Action, Group, Mute, OnGroup, Scenario
+from loadtest.scenario.schema import Action, Churn, Group, Mute, OnGroup, Scenario
 
 G = TypeVar("G", bound=Group)
 ENOUGH = 2
@@ -30,13 +30,13 @@ def shorten(scenario: Scenario, *, duration: float = 5.0, scale: float = 0.05) -
             "duration": seconds,
             "rooms": fewer(scenario.rooms, scale),
             "publishers": [_group(group, scale, pace) for group in scenario.publishers],
-            "churn": _churn(scenario, scale),
             "expect": {name: text for name, text in scenario.expect.items() if _tells_function(name)},
         }
     )
     small = small.model_copy(update={"subscribers": [_group(group, scale, pace) for group in scenario.subscribers]})
     decoding = [one.model_copy(update={"decode": min(one.decode, small.size_of(one))}) for one in small.subscribers]
     small = small.model_copy(update={"subscribers": decoding})
+    small = small.model_copy(update={"churn": _churn(small, scale)})
     return small.model_copy(update={"actions": [_action(small, action, scale, pace) for action in scenario.actions]})
 
 
@@ -49,11 +49,21 @@ def _group(group: G, scale: float, pace: float) -> G:
     return group.model_copy(update={"count": fewer(group.count, scale), "start": group.start * pace})
 
 
-def _churn(scenario: Scenario, scale: float) -> object:
-    churn = scenario.churn
-    least = min(1.0, max(churn.leaves, churn.joins))  # one a second, so that a few seconds see it
-    fast = max(scale, least / max(churn.leaves, churn.joins)) if least else 1.0
-    return churn.model_copy(update={"leaves": churn.leaves * fast, "joins": churn.joins * fast})
+def _churn(small: Scenario, scale: float) -> Churn:
+    """The churn of fewer clients: the faster of leaves and joins at least one a second, so that a few seconds see it.
+
+    Where more leave than come, not more than there are.
+    """
+    churn = small.churn
+    fastest = max(churn.leaves, churn.joins)
+    if not fastest:
+        return churn
+    share = max(scale, min(1.0, fastest) / fastest)
+    joins = churn.joins * share
+    clients = sum(small.size_of(group) for group in small.subscribers)
+    return churn.model_copy(
+        update={"leaves": min(churn.leaves * share, joins + clients / small.duration), "joins": joins}
+    )
 
 
 def _action(small: Scenario, action: Action, scale: float, pace: float) -> Action:

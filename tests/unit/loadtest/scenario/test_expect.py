@@ -37,6 +37,7 @@ def test_a_limit_is_an_operator_a_number_and_the_figures_unit(figure: str, text:
         ("latency.p99", "", '<=, <, ==, > or >= and a number, such as "<= 50 ms"'),
         ("latency.p99", "<= fifty ms", '<=, <, ==, > or >= and a number, such as "<= 50 ms"'),
         ("latency.p99", "<= nan", '<=, <, ==, > or >= and a number, such as "<= 50 ms"'),
+        ("latency.p99", "<= 1e999 ms", '<=, <, ==, > or >= and a number, such as "<= 50 ms"'),
         ("latency.p99", "<= 0.05 s", 'a limit in ms, such as "<= 50 ms"'),
         ("latency.p99", "<= 5 % ms", 'a limit in ms, such as "<= 50 ms"'),
         ("latency.p99", "<= 5 6 ms", 'a limit in ms, such as "<= 50 ms"'),

@@ -67,5 +67,10 @@ def test_a_short_churn_still_has_somebody_leave() -> None:
     assert churn.leaves == churn.joins == 1
 
 
+def test_a_short_form_does_not_run_out_of_viewers() -> None:
+    short = shorten(load_scenario("churn", ["churn.joins=0", "churn.leaves=1.5"]))
+    assert short.churn.leaves * short.duration <= short.size_of(short.subscribers[0])
+
+
 def test_a_short_form_is_never_longer() -> None:
     assert shorten(load_scenario("meeting", ["duration=2"]), duration=5).duration == 2
