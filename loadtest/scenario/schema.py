@@ -40,7 +40,7 @@ def _url(value: str) -> str:
 
 def _path_with(*needed: str) -> AfterValidator:
     def check(value: str) -> str:
-        left = re.sub(r"\{(room|identity|publisher)\}", "", value)
+        left = re.sub(r"\{(room|identity|publisher|layer)\}", "", value)
         wrong = not value.startswith("/") or value.startswith("//") or re.search(r"[{}\s#]", left)
         if wrong or any(f"{{{name}}}" not in value for name in needed):
             raise ValueError("not a path with the names that are needed")
@@ -96,7 +96,7 @@ class Target(Section):
     )
     subscribe_path: SubscribePath = Field(
         default="/whep/{room}/{publisher}",
-        description="Where a subscriber posts its offer (WHEP); {identity}, the subscriber's own name, may be in it.",
+        description="Where a subscriber posts its offer (WHEP); {identity}, its own name, and {layer} may be in it too.",
     )
     token: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, repr=False, description="Bearer token that every client shows; null: none."
