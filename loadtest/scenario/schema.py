@@ -96,7 +96,7 @@ class Target(Section):
     )
     subscribe_path: SubscribePath = Field(
         default="/whep/{room}/{publisher}",
-        description="Where a subscriber posts its offer (WHEP); {identity}, its own name, and {layer} may be in it too.",
+        description="Where a subscriber posts its offer (WHEP); {identity}, its own name, and {layer} may be in it.",
     )
     token: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, repr=False, description="Bearer token that every client shows; null: none."
