@@ -126,7 +126,8 @@ def _figures(heading: str, results: Results) -> str:
         values = [results.figures.get(name), *(results.groups[group].get(name) for group in groups)]
         cells = [f'<span class="number">{escape(shown(value, figure.unit))}</span>' for value in values]
         rows.append((f"<code>{name}</code>", *cells, escape(unit_shown(figure.unit)), escape(figure.text)))
-    return _table(("figure", "all", *map(escape, groups), "unit", "meaning"), rows, caption=heading)
+    columns = [f'<span class="number">{escape(column)}</span>' for column in ("all", *groups)]
+    return _table(("figure", *columns, "unit", "meaning"), rows, caption=heading)
 
 
 def _faults(results: Results) -> str:

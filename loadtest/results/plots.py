@@ -283,6 +283,8 @@ def _bar(
 
 
 def _words(text: str, x: float, y: float, anchor: str, name: str = "") -> str:
+    if not text:
+        return ""
     kind = f' class="{name}"' if name else ""
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
