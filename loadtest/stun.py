@@ -147,7 +147,7 @@ def _attributes(data: bytes) -> dict[int, tuple[int, bytes]] | None:
 def is_authentic(data: bytes, message: Message, password: str) -> bool:
     """Whether the message, read from `data`, carries the MESSAGE-INTEGRITY of that password."""
     at = message.integrity_at
-    if not at:
+    if not at or data[at + 2 : at + 4] != b"\x00\x14":  # 20 bytes
         return False
     signed = _header(message.kind, at + INTEGRITY_SIZE - HEADER, message.transaction) + data[HEADER:at]
     return hmac.compare_digest(data[at + 4 : at + 24], _integrity(signed, password.encode()))
