@@ -25,6 +25,7 @@ GIVE_UP = 500 * MS  # ns that a packet may be missing
 DROPOUT = 3000  # packets: a larger step ahead is another numbering (RFC 3550 A.1, MAX_DROPOUT)
 BASE = 1 << 16  # the first sequence number of a stream lies above it, so that 0 means none
 KEY_START = KEY | STARTS
+LOST, UNKNOWN = 1, 2  # what a hole may be
 AVERAGED = 30  # frames over which the time between frames is smoothed …
 ENOUGH = 5  # … and times after which it can tell a freeze
 FREEZE_FACTOR, FREEZE_MORE = 3, 150 * MS  # of freezeCount in W3C's webrtc-stats
@@ -37,7 +38,7 @@ def begin_run(s: Any, position: int) -> None:
     s.highest = position - 1
     s.missing_count = 0
     s.blocked_since = 0
-    s.hole = s.waiting = 1
+    s.hole, s.waiting = UNKNOWN, 1
     s.frame_stamp = s.key_at = s.odd = -1
     s.frame_begun = s.frame_key = 0
 
@@ -88,6 +89,8 @@ def restart(s: Any, position: int, lost: int, now: int) -> None:
         s.marks[k] = 0
         s.arrivals[k] = 0
     begin_run(s, position)
+    if lost:
+        s.hole = LOST
 
 
 @kernel
@@ -121,8 +124,10 @@ def note_packet(s: Any, position: int, marks: int, timestamp: int, arrival: int)
 @kernel
 def extend(s: Any, position: int, arrival: int) -> None:
     """Move the window up to a new highest position; those between are missing since `arrival`."""
-    while s.next <= position - WINDOW:
-        pass_next(s, arrival)
+    if s.next <= position - WINDOW:
+        while s.next <= position - WINDOW:
+            pass_next(s, arrival)
+        drop_passed(s)
     for k in range(s.highest + 1, position + 1):
         s.marks[k & MASK] = 0
         s.arrivals[k & MASK] = arrival
@@ -231,7 +236,7 @@ def pass_next(s: Any, now: int) -> None:
     else:
         s.given_up += 1
         s.first_missing += 1
-        s.hole = s.waiting = 1
+        s.hole, s.waiting = LOST, 1
         s.frame_begun = 0
     s.next += 1
 
@@ -246,7 +251,7 @@ def pass_packet(s: Any, slot: int, now: int) -> None:
     if stamp != s.frame_stamp:
         if s.frame_stamp >= 0:
             finish_frame(s, now)
-        elif s.hole and marks & STARTS and s.first_frame:
+        elif s.hole == LOST and marks & STARTS and s.first_frame:
             s.missed += 1  # at least one frame lay whole in the gap
         s.frame_stamp = stamp
         s.frame_begun = 1 if marks & STARTS or s.hole == 0 else 0

@@ -89,7 +89,7 @@ STREAM = np.dtype(
         ("latency_max", "i8"),  # ns
         ("first_missing", "i8"),  # packets that never came, or by repair only
         ("key_at", "i8"),  # sequence number (widened) of the newest packet that begins a keyframe; -1: none
-        ("hole", "i8"),  # 1: the packet before `next` never came, or is unknown
+        ("hole", "i8"),  # 1: the packet before `next` never came, 2: nothing is known of it
         ("odd", "i8"),  # sequence number that would confirm a jump; -1: none
     ],
     align=True,

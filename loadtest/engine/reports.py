@@ -52,7 +52,7 @@ def report_interval(e: Any, index: int, c: Any) -> int:
         if stream_of(e, c.streams[k]).kind == VIDEO:
             mean = int64(VIDEO_INTERVAL)
     mixed = ((e.now & 0x7FFFFFFF) ^ (index * 0x9E3779B1 & 0x7FFFFFFF)) * 0x45D9F3B & 0x7FFFFFFFFFFF
-    return mean // 2 + mean * (mixed >> 31) // 0x10000
+    return int64(mean // 2 + mean * (mixed >> 31) // 0x10000)
 
 
 @kernel
