@@ -163,7 +163,7 @@ def write_packet(e: Any, c: Any, s: Any, entry: Any, to: int, repair: int) -> in
     b = bytes_at(to, SLOT)
     reel = reel_at(s.reel)
     row = packet_of(reel, int64(entry.packet))
-    size = int64(row.size)
+    size = int64(row["size"])  # by key: to plain Python a record's `.size` is numpy's own
     if size > MOST_PAYLOAD:
         return 0
     at = write_head(e, c, s, entry, b, repair)

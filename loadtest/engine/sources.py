@@ -27,10 +27,11 @@ from loadtest.engine.layout import (
     source_at,
 )
 from loadtest.engine.packets import frame_of, history_of, ntp_of, packet_of, reel_at, write_packet
-from loadtest.engine.post import clock, flush, length_at, post, post_rtcp, scratch, slot_address
+from loadtest.engine.post import LISTS_AT, clock, flush, length_at, post, post_rtcp, slot_address
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.rtcp_write import write_sdes_cname, write_sender_report
+from packetio.memory import bytes_at
 from packetio.native import srtp_protect
 
 MOST_LATE = 200 * MS  # ns that are caught up in one go
@@ -110,7 +111,7 @@ def begin_frame(e: Any, s: Any) -> bool:
 @kernel
 def length_of(reel: Any, row: Any) -> int:
     """ns that a frame lasts."""
-    return max(int64(row.ticks) * SECOND // reel.clock_rate, int64(SHORTEST))
+    return int64(max(int64(row.ticks) * SECOND // reel.clock_rate, SHORTEST))
 
 
 @kernel
@@ -208,7 +209,7 @@ def send_packet(e: Any, index: int, c: Any, s: Any, row: Any) -> None:
         s.last_tl0 = int64(packet.tl0) + s.tl0_offset
     if seal_and_post(e, index, c, write_packet(e, c, s, entry, slot_address(e), 0)):
         s.packets += 1
-        s.octets += int64(packet.size)
+        s.octets += int64(packet["size"])
 
 
 @kernel
@@ -230,7 +231,7 @@ def sender_report(e: Any, index: int, c: Any, s: Any) -> None:
     ns = e.now - s.frame_due
     ticks = ns // SECOND * reel.clock_rate + ns % SECOND * reel.clock_rate // SECOND
     seconds, fraction = ntp_of(e, e.now)
-    b = scratch(e)
+    b = bytes_at(e.scratch, LISTS_AT)
     at = write_sender_report(
         b, 0, s.ssrc, seconds << 32 | fraction, s.timestamp + ticks & MASK32, s.packets & MASK32, s.octets & MASK32
     )
