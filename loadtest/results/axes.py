@@ -9,6 +9,8 @@ from loadtest.results.figures import brief
 
 # Steps of a clock in seconds, so that ticks are at whole minutes when there are minutes.
 CLOCK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+LEAST = 1e-9  # what is smaller, in any unit of ours, is nothing
+MOST = 1e15  # and what is larger is an error of measurement that is drawn at the edge
 LONG = 300  # s from which times are shown as min:s
 
 
@@ -33,7 +35,8 @@ class Axis:
 
 def nice_axis(low: float, high: float, most: int, *, whole: bool = False) -> Axis:
     """About `most` ticks at steps of 1, 2 or 5 times a power of ten; it ends at ticks. An empty range is 1 long."""
-    if not high > low:
+    high = min(high, MOST)
+    if not high - low > LEAST:
         high = low + 1
     rough = (high - low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(rough))
@@ -74,7 +77,8 @@ def log_axis(low: float, high: float, most: int, *, exact: bool = False) -> Axis
 
     `exact` ends the axis where the values do, else it is rounded to ticks.
     """
-    high = max(high, low * 1.01)
+    low = min(max(low, LEAST), MOST)
+    high = max(min(high, MOST), low * 1.01)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         values = [factor * 10.0**decade for decade in decades for factor in factors]

@@ -144,6 +144,8 @@ def _digits(value: float) -> str:
     if value == 0:
         return "0"
     size = abs(value)
+    if size >= 1e15:
+        return f"{value:.1e}"
     if size >= 100 or value == int(value):
         return f"{value:,.0f}"
     if size < 0.001:

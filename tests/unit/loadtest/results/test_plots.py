@@ -58,6 +58,16 @@ def test_an_axis_of_nothing_but_zeros_is_one_long() -> None:
     assert (axis.low, axis.high, axis.share(0)) == (0, 1, 0)
 
 
+@pytest.mark.parametrize("tiny", [0.0, -5.0, 5e-324, 1e-300, 1e300])
+def test_absurd_values_make_a_plot_all_the_same(tiny: float) -> None:
+    svg = lines_over_time("A", "ms", [Line("a", [(0.0, tiny), (1.0, 1.0), (1.0, tiny)])], log=True)
+    svg += distribution("A", "ms", [-1.0, abs(tiny), 2 * abs(tiny) + 1], [1, 2, 3], [Mark("p50", tiny)])
+    svg += stacked("A", "ms", ["x", "y"], [("median", [tiny, 2.0])])
+    assert len(drawings(svg)) == 6
+    for path in re.findall(r' d="(.*?)"', svg):
+        assert re.fullmatch(r"(?:[MLHVhv][\d. -]+Z?)+", path)
+
+
 def test_whole_things_have_no_ticks_between_them() -> None:
     assert [value for value, _ in nice_axis(0, 2, 5, whole=True).ticks] == [0, 1, 2]
 
