@@ -151,7 +151,7 @@ def join_av1(payloads: Sequence[bytes]) -> bytes:
 def av1_parts(payload: bytes) -> list[bytes]:
     """The OBUs or parts of OBUs of a payload, at least one."""
     count = payload[0] >> 4 & 3
-    parts = []
+    parts: list[bytes] = []
     at = 1
     while at < len(payload):
         size = len(payload) - at

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.clips.picture import KINDS, SMALLEST, draw
+from loadtest.clips.picture import KINDS, check_size, draw
 from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
 
 CODECS = {"vp8": VP8, "vp9": VP9, "h264": H264, "av1": AV1, "opus": OPUS}
 ENCODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9", "h264": "libx264", "av1": "libsvtav1"}
+SVT = "pred-struct=1:rc=2:lookahead=0:scd=0:lp=1:rtc=1:scm=0"  # low delay, constant bit rate, no scene cuts, one thread
 NEVER = 9999  # keyframe interval in frames of a clip that has only the first
 LONGEST = 60.0  # seconds of a clip; it repeats, so that more would only cost memory
 AUDIO_RATE, AUDIO_FRAME = 48000, 960  # samples a second, and of a frame of 20 ms
@@ -78,10 +79,7 @@ def check_video(profile: VideoProfile) -> None:
     """ValueError with the wrong value: the profile can't be encoded."""
     if profile.codec not in ENCODERS:
         raise ValueError(f"unknown video codec {profile.codec!r}: one of {', '.join(ENCODERS)}")
-    if profile.width % 2 or profile.height % 2 or min(profile.width, profile.height) < SMALLEST:
-        raise ValueError(
-            f"width and height are even and at least {SMALLEST} pixels, not {profile.width}x{profile.height}"
-        )
+    check_size(profile.width, profile.height)
     if not 1 <= profile.framerate <= 240:
         raise ValueError(f"the frame rate is from 1 to 240, not {profile.framerate}")
     if profile.content not in KINDS:
@@ -109,7 +107,7 @@ def options(profile: VideoProfile) -> dict[str, str]:
         speed = {"preset": "veryfast", "tune": "zerolatency", "profile": "baseline", "bf": "0", "x264-params": x264}
         return fixed | speed
     if profile.codec == "av1":
-        return {"g": interval, "preset": "11", "svtav1-params": "pred-struct=1:rc=2:lookahead=0:scd=0:lp=1"}
+        return {"g": interval, "preset": "11", "svtav1-params": SVT}
     realtime = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "auto-alt-ref": "0"}
     return fixed | realtime | {"minrate": rate, "static-thresh": "0"}
 

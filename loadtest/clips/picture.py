@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Plane = NDArray[np.uint8]
 
 KINDS = ("camera", "screen")
-SMALLEST = 64  # pixels of either side; below that the bar code's blocks would be too small
+SMALLEST_WIDTH, SMALLEST_HEIGHT = 64, 32  # pixels; below that the bar code's blocks would be too small
 NUMBER_BITS, CHECK_BITS = 24, 8
 BITS = NUMBER_BITS + CHECK_BITS
 BLACK, WHITE = 16, 235  # limited range luma
@@ -40,13 +40,19 @@ BITMAPS = np.array(
 )  # shape (glyphs, 7, 5)
 
 
+def check_size(width: int, height: int) -> None:
+    """ValueError: a picture of this size can't be drawn."""
+    if width % 2 or height % 2 or width < SMALLEST_WIDTH or height < SMALLEST_HEIGHT:
+        least = f"{SMALLEST_WIDTH}x{SMALLEST_HEIGHT}"
+        raise ValueError(f"a picture has even sides and at least {least} pixels, not {width}x{height}")
+
+
 def draw(width: int, height: int, number: int, kind: str = "camera", framerate: float = 25) -> Plane:
     """Picture `number` (0 to 2^24 - 1) of a clip. ValueError: odd or small size, number out of range, unknown kind.
 
     Equal arguments give equal pictures.
     """
-    if width % 2 or height % 2 or width < SMALLEST or height < SMALLEST:
-        raise ValueError(f"a picture has even sides of at least {SMALLEST} pixels, not {width}x{height}")
+    check_size(width, height)
     if not 0 <= number < 1 << NUMBER_BITS:
         raise ValueError(f"frame number {number} doesn't fit into {NUMBER_BITS} bits")
     if kind not in KINDS:
@@ -55,9 +61,11 @@ def draw(width: int, height: int, number: int, kind: str = "camera", framerate: 
     draw_content = draw_camera if kind == "camera" else draw_screen
     draw_content(picture, width, height, number)
     luma = picture[:height]
-    draw_time_code(luma, number, framerate)
-    rows = draw_number(luma, number)
-    neutral(picture, width, height, height - rows)
+    label_height, label_width = draw_time_code(luma, number, framerate)
+    code_height = draw_number(luma, number)
+    for plane in chroma(picture, width, height):
+        plane[: -(-label_height // 2), : -(-label_width // 2)] = 128
+        plane[(height - code_height) // 2 :] = 128
     return picture
 
 
@@ -67,12 +75,6 @@ def chroma(picture: Plane, width: int, height: int) -> tuple[Plane, Plane]:
     flat = picture.reshape(-1)[height * width :]
     shape = (height // 2, width // 2)
     return flat[:size].reshape(shape), flat[size:].reshape(shape)
-
-
-def neutral(picture: Plane, width: int, height: int, below: int) -> None:
-    """No colour from luma row `below` on."""
-    for plane in chroma(picture, width, height):
-        plane[below // 2 :] = 128
 
 
 @lru_cache(maxsize=8)
@@ -138,8 +140,8 @@ def time_code(number: int, framerate: float) -> str:
     return f"{seconds // 60:02}:{seconds % 60:02}:{frame:02} #{number}"
 
 
-def draw_time_code(luma: Plane, number: int, framerate: float) -> None:
-    """White on black at the top, as large as half the width allows."""
+def draw_time_code(luma: Plane, number: int, framerate: float) -> tuple[int, int]:
+    """White on black at the top, as large as half the width allows; returns height and width in pixels."""
     text = time_code(number, framerate)
     points = np.zeros((9, len(text) * 6 + 1), np.uint8)
     for k, glyph in enumerate(text):
@@ -147,6 +149,7 @@ def draw_time_code(luma: Plane, number: int, framerate: float) -> None:
     scale = max(1, luma.shape[1] // (2 * points.shape[1]))
     label = enlarged(points, scale, WHITE, BLACK)[: luma.shape[0], : luma.shape[1]]
     luma[: label.shape[0], : label.shape[1]] = label
+    return label.shape[0], label.shape[1]
 
 
 def bar_code_shape(width: int, height: int) -> tuple[int, int, int, int]:
@@ -180,7 +183,7 @@ def draw_number(luma: Plane, number: int) -> int:
 def read_number(luma: NDArray[Any]) -> int | None:
     """The frame number in a luma plane (height, width); None: there is none, or it can't be told for sure."""
     height, width = luma.shape
-    if width < SMALLEST or height < SMALLEST:
+    if width < SMALLEST_WIDTH or height < SMALLEST_HEIGHT:
         return None
     rows, columns, block_height, block_width = bar_code_shape(width, height)
     strip = luma[height - rows * block_height :, : columns * block_width]
