@@ -167,7 +167,7 @@ def send_due(e: Any, index: int, c: Any, s: Any) -> None:
 
 @kernel
 def end_frame(s: Any, reel: Any, row: Any) -> None:
-    """The frame is sent: the next one's turn."""
+    """The frame is sent: the next one's turn. A synthetic reel's keyframe, its first frame, is for requests only."""
     s.position = 0
     pass_time(s, reel, row)
     s.frames += 1
@@ -175,7 +175,7 @@ def end_frame(s: Any, reel: Any, row: Any) -> None:
     s.frame += 1
     if s.frame >= reel.frames:
         s.turn += 1
-        go_to(s, reel, 0)
+        go_to(s, reel, 1 if reel.synthetic and reel.frames > 1 else 0)
 
 
 @kernel

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pylibsrtp import Policy, Session
 
-from loadtest.clips.reel import FRAME_ROW, PACKET_ROW, REEL
+from loadtest.clips.reel import FRAME_ROW, PACKET_ROW, REEL, Reel
 from loadtest.engine.held import HeldPackets
 from loadtest.engine.layout import AUDIO, CLIENT, ENGINE, SOURCE, VIDEO
 from loadtest.engine.post import SCRATCH, flush
@@ -182,7 +182,7 @@ class Stage:
         self.tables = {dtype: Table(dtype, n) for dtype, n in ((ENGINE, 1), (CLIENT, 2), (SOURCE, 5))}
         self.messages, self.vectors = Table(MESSAGE, SLOTS), Table(VECTOR, SLOTS)
         self.slots, self.scratch = Table(np.dtype("u1"), SLOT * SLOTS), Table(np.dtype("u1"), SCRATCH)
-        self.held, self.clips = HeldPackets(16), list[Clip]()
+        self.held, self.clips = HeldPackets(16), list[Clip | Reel]()
         self.vectors.rows["base"] = self.slots.address + np.arange(SLOTS) * SLOT
         self.messages.rows["vector"] = self.vectors.address + np.arange(SLOTS) * VECTOR.itemsize
         self.messages.rows["vector_count"] = 1
@@ -201,7 +201,9 @@ class Stage:
         """Set the clock."""
         self.e.now = self.e.fake_now = now
 
-    def add(self, clip: Clip, *, kind: int = VIDEO, ssrc: int = VIDEO_SSRC, begin: int = START, **fields: Any) -> Any:
+    def add(
+        self, clip: Clip | Reel, *, kind: int = VIDEO, ssrc: int = VIDEO_SSRC, begin: int = START, **fields: Any
+    ) -> Any:
         """One more source, which runs from `begin`; returns its row."""
         self.clips.append(clip)
         row = self.tables[SOURCE].rows[len(self.clips)]
@@ -213,11 +215,11 @@ class Stage:
         begin_source(row, begin, frames=frames)
         return row
 
-    def video(self, clip: Clip, **fields: Any) -> Any:
+    def video(self, clip: Clip | Reel, **fields: Any) -> Any:
         """A video source with RTX, in bursts."""
         return self.add(clip, **{"rtx_ssrc": RTX_SSRC, "rtx_type": RTX_TYPE, "mid": "v", "burst": True} | fields)
 
-    def audio(self, clip: Clip, **fields: Any) -> Any:
+    def audio(self, clip: Clip | Reel, **fields: Any) -> Any:
         """An audio source."""
         return self.add(clip, kind=AUDIO, ssrc=AUDIO_SSRC, mid="a", **fields)
 
