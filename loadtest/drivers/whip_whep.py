@@ -7,6 +7,7 @@ Only the target's host is ever spoken to, whatever redirects, `Location` or `Lin
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import re
 import socket
@@ -78,7 +79,7 @@ class LoopbackResolver(AbstractResolver):
         allowed = [result for result in found if may_send(result["host"], self._allow_remote)]
         if not allowed:
             reasons = ", ".join(why_not(result["host"], self._allow_remote) for result in found)
-            raise OSError(f"{host}: {reasons}")
+            raise PermissionError(errno.EACCES, f"{host} is no address that we may send to: {reasons}")
         return allowed
 
     async def close(self) -> None:
@@ -288,4 +289,6 @@ def refusal(reply: Reply, step: str, method: str, more: str = "") -> DriverError
 
 def reason(error: Exception) -> str:
     """What went wrong, also for errors that say nothing."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect: {error.strerror or error.os_error}"
     return str(error) or type(error).__name__

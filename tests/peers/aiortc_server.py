@@ -69,9 +69,9 @@ class Server:
             app.router.add_post(f"/{kind}/{{room}}/{{name}}", handler)
             app.router.add_delete(f"/{kind}/{{room}}/{{name}}/{{id}}", self._leave)
         app.router.add_get("/stats", self._stats)
-        self._runner = web.AppRunner(app, handler_cancellation=True)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, HOST, port, shutdown_timeout=0.1)
+        site = web.TCPSite(self._runner, HOST, port)
         await site.start()
         if self._stop_after is not None:
             self._end = asyncio.get_running_loop().time() + self._stop_after
