@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.clips.reel import Reel
 from loadtest.engine import layout as L
 from loadtest.engine.capture import CaptureRing
 from loadtest.engine.held import HeldPackets
 from loadtest.engine.links import fill_link, release_time
-from loadtest.engine.loop import STATE, STOP, USED, run, turn
+from loadtest.engine.loop import STATE, STOP, run, turn
 from loadtest.engine.post import SCRATCH
 from loadtest.engine.sources import begin_source, fill_source
 from loadtest.engine.totals import Totals, add_clients
@@ -76,7 +77,8 @@ class ClientEngine:
         self._free_streams = Table(np.dtype("i8"), self.streams.count)
         self._free_clients = list(range(capacity, 0, -1))
         self._free_sources = list(range(self.sources.count - 1, 0, -1))
-        self._kept: dict[int, tuple[socket.socket, SrtpContexts | None, list[int], list[Any]]] = {}
+        self._kept: dict[int, tuple[socket.socket, SrtpContexts | None, list[int]]] = {}
+        self._reels: set[Reel] = set()
         self._generation = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table = Table(L.ENGINE, 1)
@@ -184,20 +186,19 @@ class ClientEngine:
                 table[key] = value
         for kind, identity in media.ids.items():
             c.ids[kind] = identity
-        self._kept[index] = (sock, contexts, [], [])
+        self._kept[index] = (sock, contexts, [])
 
-    def add_source(self, index: int, **fields: Any) -> int:
+    def add_source(self, index: int, reel: Reel, **fields: Any) -> int:
         """A source of a client that is not open yet, from `sources.fill_source`'s arguments, `reel` a Reel."""
         c = self.clients.rows[index]
         if not self._free_sources or c.source_count >= L.MAX_SOURCES:
             raise IndexError("no room for another source")
-        reel = fields.pop("reel")
         number = self._free_sources.pop()
         fill_source(self.sources.clear(number), client=index, reel=reel.address, **fields)
         c.sources[c.source_count] = number
         c.source_count += 1
         self._kept[index][2].append(number)
-        self._kept[index][3].append(reel)  # the engine reads it by address
+        self._reels.add(reel)  # the engine reads it by address
         return number
 
     def open(self, index: int) -> None:
@@ -208,7 +209,7 @@ class ClientEngine:
         return self.clients.address + index * L.CLIENT_SIZE + STATE
 
     def begin(self, index: int, at: int = 0, *, frames: int = -1) -> None:
-        """Let all sources of a client send from `at` (ns, CLOCK_MONOTONIC; 0: now) on: so many frames, or without end."""
+        """Let a client's sources send from `at` (ns, CLOCK_MONOTONIC; 0: now) on: so many frames, or without end."""
         at = at or time.monotonic_ns()
         for number in self._kept[index][2]:
             begin_source(self.sources.rows[number], at, frames=frames)
@@ -225,6 +226,18 @@ class ClientEngine:
             if int(row.kind) == kind:
                 row.muted, row.want_key = int(muted), 1
 
+    def forget_maxima(self) -> None:
+        """Measure the highest latency and the longest freeze anew."""
+        self.streams.rows["latency_max"] = self.streams.rows["longest_freeze"] = 0
+
+    def captured(self, source: Any, number: int) -> int:
+        """When the newest frame of this number in the reel was captured by a source, ns; 0: not yet."""
+        reel = next((one for one in self._reels if one.address == int(source.reel)), None)
+        if reel is None or number >= int(reel.row.frames) or not int(source.packets):
+            return 0
+        age = (int(source.frame) - number) % int(reel.row.frames)
+        return int(source.frame_due) - int(age * reel.seconds * 1e9 / int(reel.row.frames))
+
     def sources_of(self, index: int) -> list[Any]:
         """The SOURCE records of a client."""
         return [self.sources.rows[number] for number in self._kept[index][2]]
@@ -239,14 +252,13 @@ class ClientEngine:
             return
         set_word(self._state_of(index), L.LEAVING)
         await self._until(index, L.GONE)
-        _, _, sources, reels = self._kept[index]
+        sources = self._kept[index][2]
         add_clients(self, np.array([index]), self.departed.setdefault(int(self.clients.rows[index].group), Totals()))
         set_word(self._state_of(index), L.SPENT)
         await self._until(index, L.FREE)
         for number in sources:
             self.sources.clear(number)
         self._free_sources += sources
-        reels.clear()
         self._bury(index)
         self._free_clients.append(index)
 
@@ -261,7 +273,7 @@ class ClientEngine:
             await asyncio.sleep(0.001)
 
     def _bury(self, index: int) -> None:
-        sock, contexts, _, _ = self._kept.pop(index)
+        sock, contexts, _ = self._kept.pop(index)
         sock.close()
         if contexts:
             contexts.close()

@@ -15,7 +15,7 @@ from loadtest.engine.links import release_time
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from packetio.batch import MESSAGE, SLOT, VECTOR
-from packetio.memory import bytes_at, copy_bytes, pointer_to
+from packetio.memory import copy_bytes, pointer_to
 from packetio.native import clock_gettime, sendmmsg, srtp_protect_rtcp
 
 MONOTONIC = 1
@@ -93,9 +93,3 @@ def post_rtcp(e: Any, index: int, c: Any, size: int) -> None:
     length.value = size
     if c.outbound and srtp_protect_rtcp(c.outbound, e.scratch, e.words.ctypes.data + 64) == 0:
         post_copy(e, index, c, e.scratch, int64(length.value))
-
-
-@kernel
-def scratch(e: Any) -> Any:
-    """The bytes in which RTCP is built."""
-    return bytes_at(e.scratch, LISTS_AT)

@@ -11,14 +11,14 @@ from typing import Any
 
 from loadtest.engine.frames import abandon, give_up
 from loadtest.engine.layout import MS, SECOND, VIDEO
-from loadtest.engine.post import LISTS_AT, post_rtcp, scratch
+from loadtest.engine.post import LISTS_AT, post_rtcp
 from mediacodecs.bits import put32
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.missing import MAX_MISSING, forget, open_gap, take_due
 from mediacodecs.rtcp import RR
 from mediacodecs.rtcp_write import write_head, write_nack, write_pli, write_sdes_cname
-from packetio.memory import numbers_at
+from packetio.memory import bytes_at, numbers_at
 
 GRACE = 5 * MS  # ns that a packet may be late by reordering
 AGAIN = 100 * MS  # ns between two requests for a packet: libwebrtc's round trip before it has measured one
@@ -56,7 +56,7 @@ def keyframe_due(s: Any, now: int) -> bool:
 @kernel
 def begin_compound(e: Any, c: Any) -> int:
     """An empty receiver report and our CNAME, as RFC 3550 section 6.1 wants; returns where the next packet goes."""
-    b = scratch(e)
+    b = bytes_at(e.scratch, LISTS_AT)
     put32(b, 4, c.ssrc)
     return write_sdes_cname(b, write_head(b, 0, RR, 0, 8), c.ssrc, c.cname, c.cname_size)
 
@@ -70,7 +70,7 @@ def repair_stream(e: Any, index: int, c: Any, s: Any) -> None:
         ask(e, index, c, s)
     if s.waiting and keyframe_due(s, e.now):
         at = begin_compound(e, c)
-        post_rtcp(e, index, c, write_pli(scratch(e), at, c.ssrc, s.ssrc))
+        post_rtcp(e, index, c, write_pli(bytes_at(e.scratch, LISTS_AT), at, c.ssrc, s.ssrc))
         s.plis += 1
 
 
@@ -81,5 +81,5 @@ def ask(e: Any, index: int, c: Any, s: Any) -> None:
     asked, _ = take_due(s, e.now, int64(AGAIN), lost)
     if asked:
         at = begin_compound(e, c)
-        post_rtcp(e, index, c, write_nack(scratch(e), at, c.ssrc, s.ssrc, lost, asked))
+        post_rtcp(e, index, c, write_nack(bytes_at(e.scratch, LISTS_AT), at, c.ssrc, s.ssrc, lost, asked))
         s.nacks += asked

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from loadtest.engine.layout import MS, SECOND, VIDEO
-from loadtest.engine.post import post_rtcp, scratch
+from loadtest.engine.post import LISTS_AT, post_rtcp
 from loadtest.engine.repair import begin_compound, repair_stream
 from loadtest.engine.streams import stream_of
 from mediacodecs.bits import put32
@@ -19,6 +19,7 @@ from mediacodecs.reception import fill_block
 from mediacodecs.rtcp import BLOCK_BYTES, RR
 from mediacodecs.rtcp_write import write_head, write_report_block, write_sdes_cname
 from mediacodecs.twcc import twcc_write
+from packetio.memory import bytes_at
 
 TICK = 10 * MS  # ns between two looks at a client's timers
 VIDEO_INTERVAL, AUDIO_INTERVAL = 1 * SECOND, 5 * SECOND  # ns between two reports, on average
@@ -62,7 +63,7 @@ def receiver_report(e: Any, index: int, c: Any) -> None:
     c.next_report = e.now + report_interval(e, index, c)
     if first:
         return
-    b = scratch(e)
+    b = bytes_at(e.scratch, LISTS_AT)
     n = int64(0)
     for k in range(c.stream_count):
         s = stream_of(e, c.streams[k])
@@ -83,7 +84,7 @@ def twcc_reports(e: Any, index: int, c: Any) -> None:
     c.next_twcc = e.now + TWCC_IDLE
     for _ in range(MAX_TWCC):
         at = begin_compound(e, c)
-        end = twcc_write(c.twcc, scratch(e), at, LIMIT, c.ssrc, c.twcc_media)
+        end = twcc_write(c.twcc, bytes_at(e.scratch, LISTS_AT), at, LIMIT, c.ssrc, c.twcc_media)
         if end == at:
             return
         post_rtcp(e, index, c, end)

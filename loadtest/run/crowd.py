@@ -250,7 +250,7 @@ class Crowd:
             peer.close()
 
     def kill(self, person: Person) -> None:
-        """Let a person vanish: not a packet more, as when its machine loses power. Its sockets close when it is buried."""
+        """Let a person vanish: not a packet more, as when the power fails. `bury` closes its sockets."""
         person.state = "dead"
         for session in person.sessions:
             if session.index:
@@ -322,7 +322,7 @@ def _link(link: Link | None) -> Network | None:
     if link is None:
         return None
     return Network(
-        loss=tuple(link.loss.model()) if link.loss else None,
+        loss=link.loss.model() if link.loss else None,
         delay_ms=link.delay,
         jitter_ms=link.jitter,
         reorder=link.reorder,

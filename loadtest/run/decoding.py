@@ -72,7 +72,7 @@ class Decoding:
             self._stop.wait(PAUSE)
 
     def take(self, packet: CapturedPacket) -> None:
-        """One packet, in whatever order they come; frames leave in order, and a hole is jumped after REORDER packets."""
+        """One packet, in whatever order; frames leave in order, and a hole is jumped after REORDER packets."""
         stream = self._stream(packet)
         if stream is None:
             return

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from typing import get_args
 
 from loadtest.clips.encode import AudioProfile, VideoProfile
-from loadtest.clips.reel import RIDS, Reel, make_layers
-from loadtest.scenario.schema import Scenario, Video
+from loadtest.clips.reel import Reel, make_layers
+from loadtest.scenario.schema import Layer, Scenario, Video
 
 SECONDS = 8.0  # of a clip: it begins again with a keyframe
-FULL_SHARE = 1 / (1 + 1 / 3 + 1 / 8)  # of the bitrate of three layers that the largest has
+RIDS: tuple[str, ...] = get_args(Layer)  # from low to high
 
 
 class Reels:
@@ -50,7 +50,7 @@ def layers_of(video: Video) -> list[tuple[str, Reel]]:
         width=video.width,
         height=video.height,
         framerate=video.framerate,
-        bitrate=video.bitrate if video.layers == 1 else ceil(video.bitrate * FULL_SHARE),
+        bitrate=video.bitrate,
         keyframe_interval=round(video.keyframe_interval * video.framerate) if video.keyframe_interval else None,
         content=video.content,
         duration=SECONDS,

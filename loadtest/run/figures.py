@@ -1,0 +1,118 @@
+"""From counters to figures: what a window of a run says, under the names of `results.figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from loadtest.engine.totals import Totals, sum_of
+from loadtest.results.distribution import Histogram
+from loadtest.run.crowd import Step
+from loadtest.run.target import Usage
+from loadtest.run.tool import Mark
+
+Figures = dict[str, float | None]
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Everything that is counted, at one time (s)."""
+
+    at: float
+    totals: dict[int, Totals]
+    tool: Mark
+    target: Usage | None
+    sessions: int  # subscribers' sessions that are there
+
+
+def ratio(a: float, b: float) -> float | None:
+    """a / b; None when b is nothing."""
+    return a / b if b else None
+
+
+def join_figures(attempted: int, done: int, failed: int, seconds: float, steps: Sequence[Step]) -> Figures:
+    """Of all joins until now; seconds is how long they took in all."""
+    found: Figures = {
+        "joins.attempted": attempted,
+        "joins.done": done,
+        "joins.failed": failed,
+        "joins.rate": ratio(done, seconds),
+    }
+    parts: dict[str, Callable[[Step], float | None]] = {
+        "http": lambda step: step.http,
+        "ice": lambda step: step.ice,
+        "dtls": lambda step: step.dtls,
+        "packet": lambda step: step.packet,
+        "frame": lambda step: step.frame,
+    }
+    for name, part in parts.items():
+        values = [value for value in map(part, steps) if value is not None]
+        for label, q in (("p50", 50), ("p95", 95)):
+            found[f"join.{name}.{label}"] = float(np.percentile(values, q)) if values else None
+    return found
+
+
+def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
+    """Of what a group (or all) received and sent in `seconds`; sessions is how many received."""
+    latency = Histogram(totals.latency)
+    found: Figures = {f"latency.{name}": latency.quantile(q) for name, q in QUANTILES.items()}
+    found |= {
+        "latency.max": totals.latency_max / 1e6 if latency.total else None,
+        "loss.before": ratio(totals.lost, totals.expected),
+        "loss.after": ratio(totals.given_up, totals.expected),
+        "nack.rate": totals.nacks / seconds,
+        "rtx.rate": totals.rtx / seconds,
+        "pli.rate": totals.plis / seconds,
+        "packets.sent": totals.sent,
+        "packets.received": totals.packets,
+        "packets.rate": totals.packets / seconds,
+        "frames.completed": totals.frames,
+        "frames.missed": totals.missed,
+        "frames.rate": ratio(totals.frames, seconds * totals.videos),
+        "freezes.count": totals.freezes,
+        "freezes.total": totals.frozen / 1e9,
+        "freezes.longest": totals.longest_freeze / 1e9,
+        "bitrate.video": ratio(totals.video_octets * 8 / 1000 / seconds, sessions),
+        "bitrate.audio": ratio(totals.audio_octets * 8 / 1000 / seconds, sessions),
+        "layer.width": ratio(totals.width_sum, totals.videos),
+    }
+    return found
+
+
+def tool_figures(before: Moment, after: Moment, late_ms: float) -> Figures:
+    """What the load test itself used between two moments."""
+    seconds = after.at - before.at
+    cpu = after.tool.cpu - before.tool.cpu
+    packets = received(before, after)
+    return {
+        "tool.cpu": cpu / seconds * 100,
+        "tool.cpu_per_packet": ratio(cpu * 1e6, packets),
+        "tool.socket_drops": after.tool.drops - before.tool.drops,
+        "tool.late": late_ms,
+    }
+
+
+def target_figures(before: Moment, after: Moment, empty: Usage | None) -> Figures:
+    """What the target used between two moments; `empty` is what it used before anybody joined."""
+    if not before.target or not after.target:
+        return {}
+    seconds = after.target.at - before.target.at
+    cpu = after.target.cpu - before.target.cpu
+    packets = received(before, after)
+    grown = after.target.resident - empty.resident if empty else 0
+    return {
+        "target.cpu": cpu / seconds * 100,
+        "target.cpu_per_packet": ratio(cpu * 1e6, packets),
+        "target.packets_per_core": ratio(packets, cpu),
+        "target.threads": after.target.threads,
+        "target.memory": after.target.resident / 1e6,
+        "target.memory_per_subscriber": ratio(grown / 1000, after.sessions) if empty else None,
+    }
+
+
+def received(before: Moment, after: Moment) -> int:
+    """Media packets that arrived between two moments."""
+    return sum_of(after.totals).packets - sum_of(before.totals).packets

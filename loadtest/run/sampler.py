@@ -1,0 +1,64 @@
+"""Looks at the counters once a second, for the live table and for the plots over time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loadtest.engine.totals import sum_of
+from loadtest.run.figures import Figures, Moment, media_figures, target_figures, tool_figures
+
+SERIES = {
+    "latency.p50": "latency.p50",
+    "latency.p99": "latency.p99",
+    "loss.before": "loss.before",
+    "loss.after": "loss.after",
+    "cpu.target": "target.cpu",
+    "cpu.tool": "tool.cpu",
+    "packets.rate": "packets.rate",
+    "nack.rate": "nack.rate",
+}  # name in the results -> figure
+MOST = 3600  # points kept: beyond, every other one is left out, again and again
+
+
+class Sampler:
+    """Points over time. `look` takes one; its figures are those of the time since the one before."""
+
+    def __init__(self, moment: Callable[[], Moment], late_ms: Callable[[], float]) -> None:
+        self._moment, self._late_ms = moment, late_ms
+        self._last = moment()
+        self._begun = self._last.at
+        self._done = 0
+        self._stride = self._skipped = 1
+        self.series: dict[str, list[float | None]] = {
+            name: [] for name in ("time", *SERIES, "joined", "bitrate", "joins.rate")
+        }
+        self.latest: Figures = {}
+
+    def look(self, done: int) -> Figures:
+        """One point; `done` is how many joins were done until now."""
+        now, last = self._moment(), self._last
+        seconds = max(now.at - last.at, 1e-6)
+        before, after = sum_of(last.totals), sum_of(now.totals)
+        new = after.since(before)
+        figures = media_figures(new, seconds, now.sessions)
+        figures |= target_figures(last, now, None) | tool_figures(last, now, self._late_ms())
+        figures["joins.rate"] = (done - self._done) / seconds
+        self._last, self._done, self.latest = now, done, figures
+        if self._skipped >= self._stride:
+            self._skipped = 0
+            self._add(now, figures, (new.video_octets + new.audio_octets) * 8 / 1000 / seconds)
+        self._skipped += 1
+        return figures
+
+    def _add(self, now: Moment, figures: Figures, bitrate: float) -> None:
+        series = self.series
+        series["time"].append(round(now.at - self._begun, 3))
+        for name, figure in SERIES.items():
+            series[name].append(figures.get(figure))
+        series["joined"].append(now.sessions)
+        series["bitrate"].append(bitrate)
+        series["joins.rate"].append(figures["joins.rate"])
+        if len(series["time"]) > MOST:
+            self._stride *= 2
+            for values in series.values():
+                del values[::2]
