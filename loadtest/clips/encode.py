@@ -21,6 +21,7 @@ CODECS = {"vp8": VP8, "vp9": VP9, "h264": H264, "av1": AV1, "opus": OPUS}
 ENCODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9", "h264": "libx264", "av1": "libsvtav1"}
 SVT = "pred-struct=1:rc=2:lookahead=0:scd=0:lp=1:rtc=1:scm=0"  # low delay, constant bit rate, no scene cuts, one thread
 NEVER = 9999  # keyframe interval in frames of a clip that has only the first
+LEAST_INTRA, INTRA_PER_FRAMERATE = 300, 30  # % of a mean frame that a VP8 or VP9 keyframe may take, as in libwebrtc
 LONGEST = 60.0  # seconds of a clip; it repeats, so that more would only cost memory
 AUDIO_RATE, AUDIO_FRAME = 48000, 960  # samples a second, and of a frame of 20 ms
 
@@ -109,7 +110,8 @@ def options(profile: VideoProfile) -> dict[str, str]:
     if profile.codec == "av1":
         return {"g": interval, "preset": "11", "svtav1-params": SVT}
     realtime = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "auto-alt-ref": "0"}
-    return fixed | realtime | {"minrate": rate, "static-thresh": "0"}
+    intra = str(max(LEAST_INTRA, round(INTRA_PER_FRAMERATE * profile.framerate)))
+    return fixed | realtime | {"minrate": rate, "static-thresh": "0", "max-intra-rate": intra}
 
 
 def open_encoder(av: Any, name: str) -> Any:

@@ -35,6 +35,7 @@ FONT = {  # rows from the top, 5 bits each, the highest is the left pixel
     " ": "00 00 00 00 00 00 00",
 }  # fmt: skip
 GLYPHS = "".join(FONT)
+SPACE = len(GLYPHS) - 1
 BITMAPS = np.array(
     [[[int(row, 16) >> (4 - x) & 1 for x in range(5)] for row in FONT[glyph].split()] for glyph in GLYPHS], np.uint8
 )  # shape (glyphs, 7, 5)
@@ -117,14 +118,15 @@ def draw_screen(picture: Plane, width: int, height: int, number: int) -> None:
 
 @lru_cache(maxsize=8)
 def page_of_text(width: int, height: int, page: int) -> Plane:
-    """Luma of a page of random words: glyphs of 5 x 7 points in cells of 6 x 10, a point 1 pixel per 360 lines."""
+    """Luma of a page of ragged lines of random glyphs; a point of a glyph is 1 pixel, in pictures of 720 lines 2."""
     scale = max(1, height // 360)
-    rows, columns = height // (10 * scale), width // (6 * scale)
-    codes = np.random.default_rng(page).integers(0, len(GLYPHS) + 4, (rows, columns))
-    codes = np.minimum(codes, len(GLYPHS) - 1)  # the last is the space
-    cells = np.zeros((rows, 10, columns, 6), np.uint8)
-    cells[:, 1:8, :, :5] = BITMAPS[codes].transpose(0, 2, 1, 3)
-    return enlarged(cells.reshape(rows * 10, columns * 6), scale, BLACK, WHITE)
+    rows, columns = height // (14 * scale), width // (6 * scale)
+    seeded = np.random.default_rng(page)
+    codes = np.minimum(seeded.integers(0, len(GLYPHS) + 4, (rows, columns)), SPACE)
+    codes[np.arange(columns) >= seeded.integers(columns // 4, columns, rows)[:, None]] = SPACE
+    cells = np.zeros((rows, 14, columns, 6), np.uint8)
+    cells[:, 3:10, :, :5] = BITMAPS[codes].transpose(0, 2, 1, 3)
+    return enlarged(cells.reshape(rows * 14, columns * 6), scale, BLACK, WHITE)
 
 
 def enlarged(points: Plane, scale: int, ink: int, paper: int) -> Plane:
