@@ -79,8 +79,6 @@ class Media:
 def vp8(
     sequence: int, *, first: bool, key: bool, last: bool, picture: int, sent: int = START, size: int = 200
 ) -> Media:
-    sequence: int, *, first: bool, key: bool, last: bool, picture: int, sent: int = START, size: int = 200
-) -> Media:
     """A packet of a synthetic VP8 frame."""
     b = np.zeros(size, np.uint8)
     write_body(b, write_vp8(b, 0, first, key, picture & 0x7FFF), size, sent, sequence)
