@@ -175,7 +175,7 @@ class Watch:
             total += taken
         return total
 
-    def tick(self, until: int, step: int = 5 * MS) -> list[tuple[int, RtcpPacket]]:
+    def tick(self, until: int, step: int = 5 * MS) -> list[tuple[int, Any]]:
         """Let time pass; returns the RTCP packets that left, with their times."""
         found = []
         while self.now < until:
@@ -185,9 +185,9 @@ class Watch:
             found += [(self.now, packet) for compound in self.compounds() for packet in compound]
         return found
 
-    def compounds(self) -> list[list[RtcpPacket]]:
+    def compounds(self) -> list[list[Any]]:
         """What has come to the server, opened and parsed by aiortc."""
-        found = []
+        found: list[list[Any]] = []
         while True:
             try:
                 data = self.server.recv(2048)
