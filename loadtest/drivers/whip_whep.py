@@ -22,6 +22,7 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from loadtest.drivers.base import Accepted, DriverError
+from loadtest.drivers.tokens import Tokens, same
 from loadtest.transport.addresses import may_send, why_not
 
 SDP = "application/sdp"
@@ -65,6 +66,14 @@ class Reply:
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
+@dataclass(frozen=True)
+class Session:
+    """What later requests of a session need: the token, and the layer resource if the server has named one."""
+
+    headers: dict[str, str]
+    layer: str | None
+
+
 class LoopbackResolver(AbstractResolver):
     """Names resolve to what we may send to, or not at all."""
 
@@ -93,7 +102,7 @@ class WhipWhep:
         self,
         url: str,
         *,
-        token: str = "",
+        token: str | Tokens = "",
         publish_path: str = PUBLISH_PATH,
         subscribe_path: str = SUBSCRIBE_PATH,
         allow_remote: bool = False,
@@ -103,7 +112,7 @@ class WhipWhep:
     ) -> None:
         """`url` is scheme, host and a prefix of the paths; these may have {room}, {identity}, {publisher} and {layer}.
 
-        `verify` False takes any TLS certificate. ValueError for a URL or a path that is of no use.
+        `token` is everybody's, or makes one for each client. `verify` False takes any TLS certificate. ValueError for a URL or a path that is of no use.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -114,15 +123,16 @@ class WhipWhep:
             check_template(path)
         self._base, self._scheme, self._host = url.rstrip("/"), parts.scheme, URL(url).host
         self._publish_path, self._subscribe_path = publish_path, subscribe_path
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._tokens = same(token) if isinstance(token, str) else token
         self._allow_remote, self._timeout = allow_remote, timeout
         self._connections, self._verify = connections, verify
         self._http: aiohttp.ClientSession | None = None
-        self._layers: dict[str, str] = {}  # session -> its layer resource
+        self._sessions: dict[str, Session] = {}
 
     async def publish(self, room: str, identity: str, offer: str) -> Accepted:
         """POST an offer to publish. DriverError."""
-        return await self._begin("publish", fill(self._publish_path, room=room, identity=identity), offer)
+        path = fill(self._publish_path, room=room, identity=identity)
+        return await self._begin("publish", path, offer, bearer(self._tokens(room, identity, True)))
 
     async def subscribe(self, room: str, identity: str, publisher: str, offer: str, layer: str | None) -> Accepted:
         """POST an offer to watch; a layer goes into the path's {layer}, else into a `layer` query. DriverError."""
@@ -130,23 +140,25 @@ class WhipWhep:
         path = fill(self._subscribe_path, **names)
         if layer and "{layer}" not in self._subscribe_path:
             path += ("&" if "?" in path else "?") + urlencode({"layer": layer})
-        return await self._begin("subscribe", path, offer)
+        return await self._begin("subscribe", path, offer, bearer(self._tokens(room, identity, False)))
 
     async def leave(self, session: str) -> None:
         """DELETE the session. DriverError, also when the server no longer knows it."""
-        self._layers.pop(session, None)
-        reply = await self._request("leave", "DELETE", session)
+        known = self._sessions.pop(session, None)
+        if known is None:
+            raise DriverError(f"{session} is none of our sessions", "leave")
+        reply = await self._request("leave", "DELETE", session, known.headers)
         if not 200 <= reply.status < 300:
             gone = " (the server no longer had the session)" if reply.status in GONE else ""
             raise refusal(reply, "leave", "DELETE", gone)
 
     async def set_layer(self, session: str, layer: str) -> None:
         """Ask for a layer by its rid at the layer resource that the server named. DriverError if it named none."""
-        url = self._layers.get(session)
-        if url is None:
+        known = self._sessions.get(session)
+        if known is None or known.layer is None:
             raise DriverError(f"the target has no layer resource for {session}", "layer")
-        body = json.dumps({"encodingId": layer}).encode()
-        reply = await self._request("layer", "POST", url, body, {"Content-Type": "application/json"})
+        body, headers = json.dumps({"encodingId": layer}).encode(), {"Content-Type": "application/json"}
+        reply = await self._request("layer", "POST", known.layer, known.headers | headers, body)
         if not 200 <= reply.status < 300:
             raise refusal(reply, "layer", "POST")
 
@@ -155,11 +167,11 @@ class WhipWhep:
         if self._http:
             await self._http.close()
             self._http = None
-        self._layers.clear()
+        self._sessions.clear()
 
-    async def _begin(self, step: str, path: str, offer: str) -> Accepted:
+    async def _begin(self, step: str, path: str, offer: str, token: dict[str, str]) -> Accepted:
         headers = {"Content-Type": SDP, "Accept": SDP}
-        reply = await self._request(step, "POST", self._base + path, offer.encode(), headers)
+        reply = await self._request(step, "POST", self._base + path, token | headers, offer.encode())
         if reply.status != 201:
             raise refusal(reply, step, "POST")
         answer = read_sdp(reply, step)
@@ -167,8 +179,8 @@ class WhipWhep:
         if not location:
             raise DriverError(f"POST {reply.url}: 201 without a Location, so the session has no URL", step, 201)
         session = self._joined(reply.url, location, step, 201)
-        for link in reply.links[:1]:
-            self._layers[session] = self._joined(reply.url, link, step, 201)
+        layer = self._joined(reply.url, reply.links[0], step, 201) if reply.links else None
+        self._sessions[session] = Session(token, layer)
         return Accepted(answer, session)
 
     def _joined(self, base: str, reference: str, step: str, status: int) -> str:
@@ -183,13 +195,13 @@ class WhipWhep:
         return str(url.with_fragment(None))
 
     async def _request(
-        self, step: str, method: str, url: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self, step: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None
     ) -> Reply:
         """One request and the redirects that it leads to. DriverError when there is no answer."""
         try:
             async with asyncio.timeout(self._timeout):
                 for _ in range(MAX_REDIRECTS + 1):
-                    reply = await self._exchange(step, method, url, body, headers or {})
+                    reply = await self._exchange(step, method, url, headers, body)
                     if reply.status not in REDIRECTS or "Location" not in reply.headers:
                         return reply
                     url = self._joined(url, reply.headers["Location"], step, reply.status)
@@ -200,11 +212,10 @@ class WhipWhep:
         raise DriverError(f"{method} {url}: more than {MAX_REDIRECTS} redirects", step)
 
     async def _exchange(
-        self, step: str, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+        self, step: str, method: str, url: str, headers: Mapping[str, str], body: bytes | None
     ) -> Reply:
-        sent = {**self._headers, **headers}
         target = URL(url, encoded=True)
-        async with self._session().request(method, target, data=body, headers=sent, allow_redirects=False) as answer:
+        async with self._session().request(method, target, data=body, headers=headers, allow_redirects=False) as answer:
             text = bytearray()
             async for piece in answer.content.iter_chunked(READ):
                 text += piece
@@ -224,6 +235,11 @@ class WhipWhep:
             jar = aiohttp.DummyCookieJar()
             self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar)
         return self._http
+
+
+def bearer(token: str) -> dict[str, str]:
+    """The header of a token, none for none."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def is_literal(host: str) -> bool:

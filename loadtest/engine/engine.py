@@ -32,6 +32,7 @@ from packetio.memory import Table
 from packetio.srtp import SrtpContexts
 
 RECEIVE_SLOTS, SEND_SLOTS, EVENTS = 64, 64, 4096
+SOON = 5_000_000  # ns after which sources begin: none is late from the start
 GONE_WITHIN = 10.0  # seconds: the engine passes its clients far more often
 HEADS = (L.offset(L.ENGINE, "event_head"), L.offset(L.ENGINE, "event_tail"))
 
@@ -210,7 +211,7 @@ class ClientEngine:
 
     def begin(self, index: int, at: int = 0, *, frames: int = -1) -> None:
         """Let a client's sources send from `at` (ns, CLOCK_MONOTONIC; 0: now) on: so many frames, or without end."""
-        at = at or time.monotonic_ns()
+        at = at or time.monotonic_ns() + SOON
         for number in self._kept[index][2]:
             begin_source(self.sources.rows[number], at, frames=frames)
 

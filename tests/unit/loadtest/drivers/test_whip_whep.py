@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
+import jwt
 import pytest
 from aiohttp import web
 
 from loadtest.drivers.base import Driver, DriverError
+from loadtest.drivers.tokens import minted
 from loadtest.drivers.whip_whep import WhipWhep, fill
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+SECRET = "a-secret-of-these-tests-and-no-others"
 SDP, ANSWER = "application/sdp", "v=0\r\nthe answer\r\n"
 LINK = '</other>; rel="ice-server", <{}/layer>; rel="urn:ietf:params:whep:ext:core:layer", </sse>; rel="x"'
 
@@ -33,9 +37,9 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def driving(handler: Handler, timeout: float = 5.0, **options: str) -> AsyncIterator[Driver]:
+async def driving(handler: Handler, timeout: float = 5.0, **options: Any) -> AsyncIterator[Driver]:
     async with serving(handler) as url:
-        driver = WhipWhep(url, timeout=timeout, **options)  # type: ignore[arg-type]
+        driver = WhipWhep(url, timeout=timeout, **options)
         try:
             yield driver
         finally:
@@ -76,6 +80,25 @@ async def test_a_session_begins_and_ends() -> None:
     ]
     assert all(headers["Authorization"] == "Bearer secret" for headers in server.headers)
     assert all(headers["Content-Type"] == SDP for headers in server.headers[:2])
+
+
+async def test_each_client_can_have_a_token_of_its_own() -> None:
+    server = Recorder()
+    async with driving(server, token=minted("key", SECRET)) as driver:
+        accepted = await driver.publish("r", "ann", "v=0")
+        await driver.leave(accepted.session)
+    tokens = [headers["Authorization"].removeprefix("Bearer ") for headers in server.headers]
+    claims = jwt.decode(tokens[0], SECRET, algorithms=["HS256"], issuer="key")
+    assert claims["sub"] == "ann" and claims["video"]["room"] == "r" and claims["video"]["canPublish"] is True
+    assert tokens[0] == tokens[1]
+
+
+async def test_a_session_of_others_is_not_ended() -> None:
+    server = Recorder()
+    async with driving(server) as driver:
+        with pytest.raises(DriverError, match="none of our sessions"):
+            await driver.leave("http://192.0.2.1/session")
+    assert not server.requests
 
 
 async def test_without_a_token_none_is_sent() -> None:
