@@ -112,7 +112,8 @@ class WhipWhep:
     ) -> None:
         """`url` is scheme, host and a prefix of the paths; these may have {room}, {identity}, {publisher} and {layer}.
 
-        `token` is everybody's, or makes one for each client. `verify` False takes any TLS certificate. ValueError for a URL or a path that is of no use.
+        `token` is everybody's, or makes one for each client. `verify` False takes any TLS certificate.
+        ValueError for a URL or a path that is of no use.
         """
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
