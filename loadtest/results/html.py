@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 
 from loadtest.results.figures import FIGURES, GROUPS, JOIN_STEPS, PERCENTILES, group_of, shown, unit_shown
+from loadtest.results.knee import knee, step_cells, step_head
 from loadtest.results.plots import Line, Mark, distribution, lines_over_time, stacked
 from loadtest.results.schema import Results
 from loadtest.results.style import STYLE
@@ -50,6 +51,7 @@ def render_report(results: Results) -> str:
 
 
 def _details(results: Results) -> Iterable[str]:
+    yield _section("Limit", _search(results))
     yield _section("Notes", _items(results.notes))
     yield _section("Expectations", _expectations(results))
     yield _section("Plots", f'<div class="plots">{"".join(_plots(results))}</div>')
@@ -102,6 +104,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, head_shown: bo
         for first, *others in rows
     )
     return f'<div class="wide-table" tabindex="0"><table>{named}{top}<tbody>{body}</tbody></table></div>'
+
+
+def _search(results: Results) -> str:
+    if results.search is None:
+        return ""
+    rows = [tuple(map(escape, step_cells(step))) for step in results.search.steps]
+    head = tuple(map(escape, step_head(results.search)))
+    return f"<p>{escape(knee(results.search))}</p>{_table(head, rows, caption='Steps')}"
 
 
 def _expectations(results: Results) -> str:

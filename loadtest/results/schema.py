@@ -119,6 +119,34 @@ class Fault:
 
 
 @dataclass(kw_only=True)
+class SearchStep:
+    """One size that a search for the limit tried."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    value: Count
+    verdict: Verdict
+    figures: Figures = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class Search:
+    """What a search for the limit found: `held` is the largest size that kept all limits, `broke` the smallest that
+    did not, `blocked` the smallest at which the load test itself was in the way; `first` is what broke at `broke`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    vary: Literal["subscribers", "publishers", "rooms"]
+    held: Count | None
+    broke: Count | None
+    blocked: Count | None = None
+    first: list[Expectation] = field(default_factory=list)
+    why: str = ""  # what ended it, if it was not a limit that broke
+    steps: list[SearchStep] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
 class Results:
     """All that a run found. See docs/LOADTEST.md for the figures, `results_schema()` for the JSON."""
 
@@ -140,6 +168,7 @@ class Results:
     series: Series = field(default_factory=dict)  # "time" [s] and lists as long as it, null where unknown
     faults: list[Fault] = field(default_factory=list)
     repetitions: list[Figures] = field(default_factory=list)
+    search: Search | None = None  # of a run with --find-limit; the figures are those of `held`
 
 
 _ADAPTER = TypeAdapter(Results)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from loadtest.results.console import clean, output, styled
 from loadtest.results.figures import FIGURES, GROUPS, Figure, group_of, shown, unit_shown
+from loadtest.results.knee import knee, step_cells, step_head
 from loadtest.results.schema import Expectation, Results
 
 COLOURS = {"passed": "bold green", "failed": "bold red", "no verdict": "bold yellow", "interrupted": "bold yellow"}
@@ -25,9 +26,22 @@ def print_summary(results: Results, console: Console | None = None) -> None:
             console.print(table)
     _print_expectations(results.expect, console)
     _print_faults(results, console)
+    _print_search(results, console)
     for note in results.notes:
         console.print(Text.assemble(("Note: ", "yellow"), clean(note)))
     console.print(verdict_line(results))
+
+
+def _print_search(results: Results, console: Console) -> None:
+    if results.search is None:
+        return
+    table = titled("Search for the limit")
+    for name in step_head(results.search):
+        table.add_column(name, justify="right")
+    for step in results.search.steps:
+        table.add_row(*step_cells(step))
+    console.print(table)
+    console.print(styled(f"Limit: {knee(results.search)}", "bold"))
 
 
 def titled(title: str) -> Table:

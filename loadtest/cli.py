@@ -1,0 +1,286 @@
+"""The command `weir loadtest`, also `python -m loadtest`: run scenarios, find limits, compare and report results."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import signal
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from loadtest.results.live import Live
+    from loadtest.results.schema import Results
+    from loadtest.run.runner import Options, Run
+    from loadtest.scenario.schema import Scenario
+
+HELD, FAILED, BAD_INPUT, NO_VERDICT, INTERRUPTED = 0, 1, 2, 3, 130  # exit status
+STATUS = {"passed": HELD, "failed": FAILED, "no verdict": NO_VERDICT, "interrupted": INTERRUPTED}
+
+app = typer.Typer(
+    name="loadtest",
+    help="Load test a WHIP/WHEP server: how many, how fast, and where it breaks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+class Varied(StrEnum):
+    """What a search for the limit varies."""
+
+    SUBSCRIBERS = "subscribers"
+    PUBLISHERS = "publishers"
+    ROOMS = "rooms"
+
+
+def stop(message: str, status: int = BAD_INPUT) -> typer.Exit:
+    """Print an error; raise what is returned."""
+    typer.echo(message, err=True)
+    return typer.Exit(status)
+
+
+@app.command(epilog="Example: weir loadtest run meeting --set rooms=2 --json meeting.json --html meeting.html")
+def run(
+    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one (see list).")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key: --set target.url=http://…")] = None,
+    short: Annotated[bool, typer.Option(help="A short form: few clients, few seconds; function, not speed.")] = False,
+    duration: Annotated[float | None, typer.Option(help="Seconds to measure instead of the scenario's.")] = None,
+    find_limit: Annotated[bool, typer.Option(help="Raise the load until an expectation breaks.")] = False,
+    vary: Annotated[Varied, typer.Option(help="What --find-limit raises.")] = Varied.SUBSCRIBERS,
+    most: Annotated[int, typer.Option(min=1, help="How far --find-limit goes.")] = 20_000,
+    repetitions: Annotated[int, typer.Option(min=1, help="Run it so often; figures are medians.")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File to write the results to.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="File to write a report to.")] = None,
+    quiet: Annotated[bool, typer.Option(help="No live table; the summary only.")] = False,
+    allow_remote: Annotated[bool, typer.Option(help="Allow targets that are not on this machine.")] = False,
+    cores: Annotated[str | None, typer.Option(help="Cores of the load test itself, such as 1 or 2-3,5.")] = None,
+    target_cores: Annotated[str | None, typer.Option(help="Cores of a target that target.command starts.")] = None,
+) -> None:
+    """Run a scenario and hold what was measured against what it expects."""
+    from loadtest.results.live import Live
+    from loadtest.run.runner import Options
+
+    chosen = read_scenario(scenario, set_ or [], short, duration)
+    for file in (json_file, html_file):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise stop(f"{file}: there is no folder {file.absolute().parent}")
+    if find_limit and repetitions > 1:
+        raise stop("--repetitions does not go with --find-limit, which repeats what breaks")
+    command = "weir loadtest " + shlex.join(
+        ["run", *sys.argv[sys.argv.index("run") + 1 :]] if "run" in sys.argv else []
+    )
+    options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command.strip())
+    try:
+        with Live(quiet=quiet) as live:
+            options.progress = live.update
+            results = asyncio.run(carry_out(chosen, options, repetitions, (vary, most) if find_limit else None, live))
+    except ValueError as error:
+        raise stop(f"{scenario}: {error}") from error
+    write(results, json_file, html_file)
+    raise typer.Exit(STATUS[results.verdict])
+
+
+def read_scenario(name: str, overrides: list[str], short: bool, duration: float | None) -> Scenario:
+    """The scenario as it is to be run."""
+    from loadtest.scenario.load import load_scenario
+    from loadtest.scenario.short import shorten
+
+    if duration is not None:
+        overrides = [*overrides, f"duration={duration:g}"]
+    try:
+        scenario = load_scenario(name, overrides)
+    except ConfigError as error:
+        raise stop(str(error)) from error
+    return shorten(scenario) if short else scenario
+
+
+def read_cores(text: str | None) -> set[int] | None:
+    """A list of cores such as `1` or `2-3,5`."""
+    if text is None:
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
+        if not match:
+            raise stop(f"--cores: found {text!r}; expected numbers of cores such as 1 or 2-3,5")
+        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return found
+
+
+async def carry_out(
+    scenario: Scenario, options: Options, repetitions: int, limit: tuple[Varied, int] | None, live: Live
+) -> Results:
+    """One run, several, or a search; Ctrl-C ends the one under way in order. ValueError."""
+    from loadtest.run.limit import LimitSearch
+    from loadtest.run.runner import Run
+
+    current: list[Run] = []
+
+    def interrupt() -> None:
+        for one in current[-1:]:
+            one.stop()
+
+    async def once(variant: Scenario) -> Results:
+        current.append(Run(variant, options))
+        if len(current) > 1 and current[-2].interrupted:
+            current[-1].stop()
+        return await current[-1].go()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    if limit:
+        tell = Console(stderr=True, highlight=False).print
+        return await LimitSearch(scenario, limit[0].value, limit[1], once, lambda line: tell(Text(line))).search()
+    found = []
+    for _ in range(repetitions):
+        found.append(await once(scenario))
+        if found[-1].verdict == "interrupted":
+            break
+    return together(found)
+
+
+def together(found: Sequence[Results]) -> Results:
+    """One result of several repetitions: medians, and the worst verdict."""
+    from loadtest.scenario.expect import evaluate
+
+    if len(found) == 1:
+        return found[0]
+    figures = medians([results.figures for results in found])
+    groups = {name: medians([results.groups.get(name, {}) for results in found]) for name in found[-1].groups}
+    worst = max(found, key=lambda results: list(STATUS).index(results.verdict))
+    expect = evaluate({item.figure: item.limit for item in found[-1].expect}, figures, groups)
+    verdict = worst.verdict
+    if verdict in ("passed", "failed") and not any(results.notes for results in found):
+        verdict = "passed" if all(item.held for item in expect) else "failed"
+    return replace(
+        found[-1],
+        figures=figures,
+        groups=groups,
+        expect=expect,
+        verdict=verdict,
+        notes=[note for results in found for note in results.notes],
+        faults=[fault for results in found for fault in results.faults],
+        repetitions=[results.figures for results in found],
+    )
+
+
+def medians(all_figures: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
+    """The median of each figure over those that have it."""
+    names = dict.fromkeys(name for figures in all_figures for name in figures)
+    values = {name: [v for figures in all_figures if (v := figures.get(name)) is not None] for name in names}
+    return {name: statistics.median(found) if found else None for name, found in values.items()}
+
+
+def write(results: Results, json_file: Path | None, html_file: Path | None) -> None:
+    """The summary on standard output, and the files."""
+    from loadtest.results.html import write_report
+    from loadtest.results.schema import write_results
+    from loadtest.results.summary import print_summary
+
+    print_summary(results)
+    try:
+        if json_file:
+            write_results(results, json_file)
+        if html_file:
+            write_report(results, html_file)
+    except OSError as error:
+        raise stop(f"{error.filename}: {error.strerror}") from error
+
+
+@app.command(epilog="Example: weir loadtest compare before.json after.json")
+def compare(
+    a: Annotated[str, typer.Argument(help="Results file, or several with commas between: the one to compare with.")],
+    b: Annotated[str, typer.Argument(help="Results file, or several: the one that is compared.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Two results side by side, with ratios and the spread of their repetitions."""
+    from loadtest.results.compare import compare as compare_files
+    from loadtest.results.compare import comparison_json, print_comparison
+
+    try:
+        found = compare_files(a.split(","), b.split(","))
+    except OSError as error:
+        raise stop(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise stop(str(error)) from error
+    if as_json:
+        typer.echo(comparison_json(found))
+    else:
+        print_comparison(found)
+
+
+@app.command(epilog="Example: weir loadtest report meeting.json meeting.html")
+def report(
+    results: Annotated[Path, typer.Argument(help="Results file.")],
+    html_file: Annotated[Path, typer.Argument(help="Report to write.")],
+) -> None:
+    """Make the HTML report of a results file."""
+    from loadtest.results.html import write_report
+    from loadtest.results.schema import read_results
+
+    try:
+        write_report(read_results(results), html_file)
+    except OSError as error:
+        raise stop(f"{error.filename}: {error.strerror}") from error
+    except ValueError as error:
+        raise stop(str(error)) from error
+
+
+@app.command("list", epilog="Example: weir loadtest list")
+def list_scenarios() -> None:
+    """The shipped scenarios."""
+    from loadtest.scenario.load import load_scenario, shipped
+
+    for name in shipped():
+        scenario = load_scenario(name)
+        size = f"{scenario.sessions():,} sessions, {scenario.duration:g} s"
+        typer.echo(f"{name:<14} {size}")
+
+
+@app.command(epilog="Example: weir loadtest show meeting > mine.yaml")
+def show(name: Annotated[str, typer.Argument(help="Name of a shipped scenario.")]) -> None:
+    """Print a shipped scenario, to start one's own from."""
+    from loadtest.scenario.load import find
+
+    try:
+        typer.echo(find(name).read_text(), nl=False)
+    except ConfigError as error:
+        raise stop(str(error)) from error
+
+
+@app.command(epilog="Example: weir loadtest schema > scenario.schema.json")
+def schema(
+    results: Annotated[bool, typer.Option(help="The schema of results files instead.")] = False,
+) -> None:
+    """Print the JSON Schema of scenario files, for editors."""
+    from loadtest.results.schema import results_schema
+    from loadtest.scenario.schema import scenario_schema
+
+    typer.echo(json.dumps(results_schema() if results else scenario_schema(), indent=2))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run with command-line arguments; a scenario's name alone is run. Returns the exit status."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    names = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
+    if arguments and arguments[0] not in names and not arguments[0].startswith("-"):
+        arguments.insert(0, "run")
+    result = app(args=arguments, standalone_mode=False, prog_name="weir loadtest")
+    return int(result or 0)
