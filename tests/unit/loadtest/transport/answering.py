@@ -16,6 +16,7 @@ from loadtest.transport.offers import Remote
 from loadtest.transport.peer import Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts, DtlsEndpoint
+from packetio.srtp import SrtpContexts
 
 HOST = "127.0.0.1"
 CONTEXTS = DtlsContexts(Certificate.generate())
@@ -122,6 +123,16 @@ class Answering(asyncio.DatagramProtocol):
     def _handle_timer(self) -> None:
         self.endpoint.handle_timer(time.monotonic())
         self.flush()
+
+
+def seal(contexts: SrtpContexts, packet: bytes) -> bytes:
+    """SRTP of an RTP packet."""
+    return bytes(contexts._outbound.protect(packet))
+
+
+def opened(contexts: SrtpContexts, packet: bytes) -> bytes:
+    """The RTP packet in an SRTP packet. pylibsrtp's Error when it is not authentic."""
+    return bytes(contexts._inbound.unprotect(packet))
 
 
 @contextlib.asynccontextmanager
