@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HELD, FAILED, BAD_INPUT, NO_VERDICT, INTERRUPTED = 0, 1, 2, 3, 130  # exit status
 STATUS = {"passed": HELD, "failed": FAILED, "no verdict": NO_VERDICT, "interrupted": INTERRUPTED}
 
+COMMAND: list[str] = []  # as it was given, for the results
+
 app = typer.Typer(
     name="loadtest",
     help="Load test a WHIP/WHEP server: how many, how fast, and where it breaks.",
@@ -82,10 +84,7 @@ def run(
             raise stop(f"{file}: there is no folder {file.absolute().parent}")
     if find_limit and repetitions > 1:
         raise stop("--repetitions does not go with --find-limit, which repeats what breaks")
-    command = "weir loadtest " + shlex.join(
-        ["run", *sys.argv[sys.argv.index("run") + 1 :]] if "run" in sys.argv else []
-    )
-    options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command.strip())
+    options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command=" ".join(COMMAND))
     try:
         with Live(quiet=quiet) as live:
             options.progress = live.update
@@ -282,5 +281,9 @@ def main(args: Sequence[str] | None = None) -> int:
     names = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
     if arguments and arguments[0] not in names and not arguments[0].startswith("-"):
         arguments.insert(0, "run")
-    result = app(args=arguments, standalone_mode=False, prog_name="weir loadtest")
-    return int(result or 0)
+    COMMAND[:] = ["weir loadtest", shlex.join(arguments)]
+    try:
+        app(args=arguments, prog_name="weir loadtest")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    return HELD
