@@ -31,6 +31,7 @@ FIELDS = ("room", "identity", "publisher", "layer")
 LAYER_RELATION = "urn:ietf:params:whep:ext:core:layer"
 TIMEOUT = 20.0  # seconds for one request, redirects included
 CONNECTIONS = 64
+KEPT = 4.0  # seconds that an idle connection is kept: less than servers do, since a POST is not sent again
 MAX_BODY = 256 * 1024  # bytes of an answer: what the SDP parser takes
 READ = 16 * 1024
 SHOWN = 160  # characters of a body in a message
@@ -231,7 +232,9 @@ class WhipWhep:
         if self._http is None:
             tls: ssl.SSLContext | bool = True if self._verify else unverified()
             resolver = LoopbackResolver(self._allow_remote)
-            connector = aiohttp.TCPConnector(limit=self._connections, resolver=resolver, ssl=tls)
+            connector = aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=KEPT, resolver=resolver, ssl=tls
+            )
             timeout = aiohttp.ClientTimeout(total=None)  # ours covers the redirects too
             jar = aiohttp.DummyCookieJar()
             self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar)

@@ -328,3 +328,15 @@ async def test_a_server_that_dies_is_noticed(room: str) -> None:
         with pytest.raises(JoinError, match="ICE: no good answer"):
             await late.connect(remote, 0.5)
         late.close()
+
+
+async def test_a_server_that_stops_sending_leaves_only_reports(room: str) -> None:
+    async with aiortc_server("--stop-after", "4") as (url, _):
+        async with Client(url, f"/whip/{room}/bob") as client, Joins(url) as joins:
+            await client.publish()
+            viewer = await joins.watch(room, "bob")
+            times: list[float] = []
+            loop = asyncio.get_running_loop()
+            viewer.peer.read(lambda data: None if 192 <= data[1] <= 223 else times.append(loop.time()))
+            viewer.peer.keep_alive()
+            await until(lambda: times and loop.time() - times[-1] > 1.5, "a second and a half without media", 20)

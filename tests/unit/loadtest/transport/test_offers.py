@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+
 import aiortc.sdp
 import pytest
 
@@ -166,3 +169,17 @@ def test_an_answer_that_refuses_is_none() -> None:
 def test_nonsense_is_no_answer(text: str) -> None:
     with pytest.raises((SdpError, ValueError)):
         read_answer(text)
+
+
+def test_a_mangled_answer_raises_nothing_but_value_errors() -> None:
+    source = random.Random(11)
+    lines = ANSWER.splitlines()
+    for _ in range(3000):
+        mangled = list(lines)
+        for _ in range(source.randint(1, 4)):
+            at = source.randrange(len(mangled))
+            cut = source.randrange(len(mangled[at]) + 1)
+            noise = "".join(source.choices("0123456789 :=/;-a*~\xe9", k=source.randint(0, 6)))
+            mangled[at] = source.choice((mangled[at][:cut] + noise, noise + mangled[at][cut:], source.choice(lines)))
+        with contextlib.suppress(ValueError):
+            read_answer("\r\n".join(mangled), PublishSpec())
