@@ -309,5 +309,9 @@ class ClientEngine:
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
     def ports(self) -> list[int]:
-        """The local ports of the clients' sockets."""
-        return [int(sock.getsockname()[1]) for sock, *_ in self._kept.values() if sock.fileno() >= 0]
+        """The local ports of the clients' sockets; not of silenced ones, which nobody empties."""
+        return [
+            int(sock.getsockname()[1])
+            for index, (sock, *_) in self._kept.items()
+            if sock.fileno() >= 0 and not self.clients.rows[index].stopped
+        ]
