@@ -181,7 +181,7 @@ CLIENT = np.dtype(
         ("stream_count", "i4"),
         ("source_count", "i4"),
         ("watches", "i4"),  # 1: it receives media
-        ("opened", "i4"),  # 1: synthetic bodies are compared
+        ("opened", "i4"),  # bit 0: its video is synthetic, bodies are compared; bit 1: its sound
         ("capture", "i4"),  # 1: its opened packets go to the capture ring
         ("stopped", "i4"),  # 1: it neither sends nor answers (killed), until it is removed
         ("down", LINK),
@@ -206,6 +206,7 @@ CLIENT = np.dtype(
         ("rtx", "i8"),  # RTX packets received
         ("group", "i8"),
         ("token", "i8"),  # generation << 24 | row: held datagrams and events of a client that has left fit no other
+        ("counted_only", "i8"),  # 1: its RTP stays sealed: packets and gaps are counted, of frames nothing is known
     ],
     align=True,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from loadtest.engine.frames import give_up
 from loadtest.engine.layout import MS, SECOND, VIDEO
 from loadtest.engine.post import LISTS_AT, post_rtcp
 from loadtest.engine.repair import begin_compound, repair_stream
@@ -38,7 +39,11 @@ def timers(e: Any, index: int, c: Any) -> None:
     if c.stream_count == 0:
         return
     for k in range(c.stream_count):
-        repair_stream(e, index, c, stream_of(e, c.streams[k]))
+        s = stream_of(e, c.streams[k])
+        if c.counted_only == 0:
+            repair_stream(e, index, c, s)
+        elif s.blocked_since:
+            give_up(s, e.now)
     if e.now >= c.next_twcc and c.twcc_media:
         twcc_reports(e, index, c)
     if e.now >= c.next_report:

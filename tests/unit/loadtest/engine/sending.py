@@ -16,7 +16,6 @@ from loadtest.engine.layout import AUDIO, CLIENT, ENGINE, SOURCE, VIDEO
 from loadtest.engine.post import SCRATCH, flush
 from loadtest.engine.requests import take_packet
 from loadtest.engine.sources import begin_source, fill_source, serve_sources
-from loadtest.media import OPUS_TOC, write_vp8
 from mediacodecs.extensions import (
     ABS_CAPTURE_TIME,
     ABS_SEND_TIME,
@@ -35,6 +34,7 @@ from mediacodecs.vp8 import parse_vp8
 from packetio.batch import MESSAGE, SLOT, VECTOR
 from packetio.memory import Table
 from packetio.srtp import GCM, KEY_BYTES, PROFILES, SrtpContexts
+from tests.unit.loadtest.engine.bodies import OPUS_TOC, write_vp8
 
 START = 1_000_000_000_000
 REALTIME = 1_700_000_000_123_456_789

@@ -10,9 +10,10 @@ import pytest
 
 from loadtest.engine.layout import AUDIO, HISTORY, SECOND
 from loadtest.engine.packets import MOST_PAYLOAD, history_of, write_packet
-from loadtest.media import OPUS_HEADER, OPUS_TOC, WRONG, check_body, check_vp8, new_frame
+from loadtest.engine.synthetic import OPUS_HEADER, WRONG, check_body
 from mediacodecs.extensions import ABS_CAPTURE_TIME, ABS_SEND_TIME, AUDIO_LEVEL, MID, REPAIRED_RID, RID, TWCC
 from mediacodecs.frame import OPUS
+from tests.unit.loadtest.engine.bodies import OPUS_TOC, check_vp8, new_frame
 from tests.unit.loadtest.engine.sending import (
     AUDIO_SSRC,
     AUDIO_TYPE,

@@ -10,8 +10,9 @@ import pytest
 from loadtest.clips.decode import Decoder
 from loadtest.clips.encode import CODECS, VideoProfile
 from loadtest.clips.reel import Reel
-from loadtest.media import check_body, check_vp8, new_frame
+from loadtest.engine.synthetic import check_body
 from mediacodecs.frame import OPUS
+from tests.unit.loadtest.engine.bodies import check_vp8, new_frame
 from tests.unit.loadtest.engine.sending import FRAME_NS, START, Stage
 
 PROFILE = VideoProfile(width=320, height=180, bitrate=150, duration=0.4, keyframe_interval=6)

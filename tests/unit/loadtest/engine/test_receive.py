@@ -123,11 +123,41 @@ def test_synthetic_bodies_are_checked_and_timed_repaired_ones_too(watch: Watch) 
     watch.send(packets[4].rtx(1), at=START + 100 * MS)
     s = watch.stream()
     assert (s.checked, s.wrong, s.latency.sum(), s.latency_max) == (6, 0, 6, 103 * MS)
-    assert watch.stream(AUDIO_SSRC).checked == 0  # sound is never synthetic
+    assert watch.stream(AUDIO_SSRC).checked == 0  # its sound is real
+    watch.c.opened = 3
+    watch.send(opus(2, START - 3 * MS))
+    assert (watch.stream(AUDIO_SSRC).checked, watch.stream(AUDIO_SSRC).wrong) == (1, 0)
     bad = vp8(7, first=True, key=False, last=True, picture=2)
     bad.payload = bad.payload[:-1] + b"?"
     watch.send(bad)
     assert (s.checked, s.wrong, s.latency.sum()) == (6, 1, 6)
+
+
+def test_a_client_that_only_counts_opens_nothing_and_asks_for_nothing(watch: Watch) -> None:
+    watch.c.counted_only, watch.c.opened = 1, 3
+    packets = [packet for k in range(4) for packet in frame(65530 + 3 * k, k, key=k == 0)]
+    for k in (0, 1, 2, 4, 3, 5, 8, 9, 10, 11):  # two change places, 6 and 7 are lost
+        watch.send(packets[k])
+    watch.send(opus(500), opus(501), packets[6].rtx(1))
+    watch.server.send(b"\x80\x60" + bytes(60))  # nobody's: its SSRC is counted as one more stream
+    watch.drain()
+    video, audio = watch.stream(), watch.stream(AUDIO_SSRC)
+    assert (video.packets, video.received, video.highest - video.first_position + 1) == (10, 10, 12)
+    assert (audio.packets, audio.frames, watch.c.rtx, watch.c.refused) == (2, 0, 1, 0)
+    assert (video.checked, video.frames, video.missed, video.latency.sum()) == (0, 0, 0, 0)
+    assert watch.c.packets == 14 and watch.c.first_packet == START
+    sent = watch.tick(START + 3 * SECOND)
+    assert {type(packet).__name__ for _, packet in sent} == {"RtcpRrPacket", "RtcpSdesPacket"}
+    assert (video.first_missing, video.given_up, video.nacks, video.plis) == (2, 2, 0, 0)
+
+
+def test_a_counted_packet_that_comes_twice_counts_once(watch: Watch) -> None:
+    watch.c.counted_only = 1
+    sealed = watch.sealer.protect(vp8(1, first=True, key=True, last=True, picture=0).data())
+    watch.server.send(sealed)
+    watch.server.send(sealed)
+    watch.drain()
+    assert (watch.stream().packets, watch.stream().received, watch.stream().duplicates) == (1, 1, 1)
 
 
 def test_the_histogram_has_the_buckets_of_the_results() -> None:

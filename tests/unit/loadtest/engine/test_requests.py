@@ -9,10 +9,10 @@ import pytest
 
 from loadtest.engine.layout import HISTORY, MS, NO_TYPE
 from loadtest.engine.requests import KEY_INTERVAL, MAX_NACKED
-from loadtest.media import check_vp8, new_frame
 from mediacodecs.extensions import ABS_CAPTURE_TIME, MID, REPAIRED_RID, TWCC
 from mediacodecs.rtcp import RR
 from packetio.srtp import CM80, GCM
+from tests.unit.loadtest.engine.bodies import check_vp8, new_frame
 from tests.unit.loadtest.engine.sending import (
     AUDIO_SSRC,
     FRAME_NS,

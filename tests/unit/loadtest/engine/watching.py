@@ -26,12 +26,13 @@ from loadtest.engine.layout import (
 from loadtest.engine.post import SCRATCH, flush
 from loadtest.engine.receive import drain_client
 from loadtest.engine.reports import timers
-from loadtest.media import OPUS_TOC, write_body, write_vp8
+from loadtest.engine.synthetic import write_body
 from mediacodecs.extensions import ABS_CAPTURE_TIME, TWCC
 from mediacodecs.frame import OPUS, VP8
 from packetio.batch import MESSAGE, SLOT, VECTOR, ReceiveSlots
 from packetio.memory import Table
 from packetio.srtp import GCM, KEY_BYTES, PROFILES, SrtpContexts
+from tests.unit.loadtest.engine.bodies import OPUS_TOC, write_vp8
 
 START = 1_000_000_000_000
 REALTIME = 1_700_000_000_123_456_789
