@@ -249,7 +249,7 @@ ENGINE = np.dtype(
         ("scratch", "i8"),  # 4096 bytes: RTCP being built, lists
         ("sleep", "i8"),  # ns of sleep after a pass that found little
         ("next_sources", "i8"),  # ns: when a source is due
-        ("next_timers", "i8"),  # ns: when the clients' timers are looked at again
+        ("next_pass", "i8"),  # ns: when the clients' sockets are looked at again
         ("checks", "i8"),  # 1: parse payloads for frames
         # counters
         ("passes", "i8"),

@@ -42,7 +42,8 @@ from packetio.native import clock_gettime, ppoll
 
 STOP, USED, STATE = offset(ENGINE, "stop"), offset(ENGINE, "client_used"), offset(CLIENT, "state")
 BUSY = 64  # datagrams of a pass after which the next one follows at once
-NAP, REST = 300_000, 1 * MS  # ns of sleep after a pass that found little, or nothing
+NAP, REST = 300_000, 1 * MS  # ns of rest after a pass that found little, or nothing, at least
+SHARE, LONGEST_REST = 4, 5 * MS  # of a pass's own time, which makes idle passes a fifth of a core at most; ns
 SOURCES_AGAIN = 2 * MS  # ns after which sources are looked at even if none seemed due: control may have started one
 AT_ONCE = 20_000  # ns between two looks at a clock that was not interrupted
 BETWEEN = 8  # clients drained before the clock is looked at
@@ -54,10 +55,22 @@ def run(address: int) -> None:
     """Serve the ENGINE record at `address` until its `stop` word is set."""
     e = engine_at(address)
     while load_acquire(address + STOP) == 0:
-        taken = turn(e, load_acquire(address + USED))
-        e.passes += 1
-        if taken < BUSY:
-            sleep(e, NAP if taken else REST)
+        used = load_acquire(address + USED)
+        e.now = clock(e)
+        if e.now >= e.next_pass:
+            begun = e.now
+            taken = turn(e, used)
+            e.passes += 1
+            e.next_pass = e.now + (rest_after(e.now - begun, taken) if taken < BUSY else 0)
+        else:
+            serve_due(e, used)
+        sleep(e)
+
+
+@kernel
+def rest_after(spent: int, taken: int) -> int:
+    """How long to rest after a pass of `spent` ns that found little: idle sockets are not looked at for nothing."""
+    return int64(min(max(NAP if taken else REST, SHARE * spent), LONGEST_REST))
 
 
 @kernel
@@ -138,11 +151,10 @@ def release(e: Any, h: Any, slot: int) -> None:
 
 
 @kernel
-def sleep(e: Any, most: int) -> None:
-    """Rest until something is due, at most so many ns."""
+def sleep(e: Any) -> None:
+    """Rest until something is due."""
     before = clock(e)
-    until = min(before + most, e.next_sources)
-    until = min(until, next_release(held_at(e.held)))
+    until = min(min(e.next_pass, e.next_sources), next_release(held_at(e.held)))
     if until <= before:
         return
     e.timeout[0], e.timeout[1] = 0, until - before

@@ -25,6 +25,8 @@ class Totals:
     expected: int = 0  # packets between the first and the highest of each stream
     lost: int = 0  # of these, missing at first
     given_up: int = 0  # of these, never repaired
+    video_expected: int = 0
+    video_given_up: int = 0
     recovered: int = 0
     duplicates: int = 0
     nacks: int = 0
@@ -119,8 +121,11 @@ def _add_streams(s: Any, totals: Totals) -> None:
         return
     _add(totals, s, STREAM_FIELDS)
     totals.lost += int(s["first_missing"].sum())
-    totals.expected += int((s["highest"] - s["first_position"] + 1)[s["received"] > 0].sum())
     video = s["kind"] == VIDEO
+    expected = np.where(s["received"] > 0, s["highest"] - s["first_position"] + 1, 0)
+    totals.expected += int(expected.sum())
+    totals.video_expected += int(expected[video].sum())
+    totals.video_given_up += int(s["given_up"][video].sum())
     totals.video_octets += int(s["octets"][video].sum())
     totals.audio_octets += int(s["octets"][~video].sum())
     totals.videos += int(video.sum())

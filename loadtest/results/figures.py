@@ -59,6 +59,8 @@ def _word(percentile: str) -> str:
 _MEDIA = {
     "loss.before": Figure(SHARE, "packets that did not come the first time"),
     "loss.after": Figure(SHARE, "packets still missing after repair"),
+    "loss.video": Figure(SHARE, "video packets still missing after repair"),
+    "loss.audio": Figure(SHARE, "audio packets missing: nobody asks for them again"),
     "nack.rate": Figure("1/s", "NACK messages sent, all clients"),
     "rtx.rate": Figure("1/s", "retransmitted packets received, all clients"),
     "pli.rate": Figure("1/s", "PLI messages sent, all clients"),

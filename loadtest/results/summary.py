@@ -130,7 +130,7 @@ def _print_expectations(expect: list[Expectation], console: Console) -> None:
 
 def value_of(item: Expectation) -> str:
     """The value of an expectation, in the unit that its limit is written in."""
-    figure = FIGURES.get(item.figure)
+    figure = FIGURES.get(item.figure.rpartition("/")[2])
     unit = "" if figure is None or "%" not in item.limit else figure.unit
     known = unit_shown(figure.unit) if figure else ""
     return f"{shown(item.value, unit)} {known if item.value is not None else ''}".strip()

@@ -63,6 +63,8 @@ def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
         "latency.max": totals.latency_max / 1e6 if latency.total else None,
         "loss.before": ratio(totals.lost, totals.expected),
         "loss.after": ratio(totals.given_up, totals.expected),
+        "loss.video": ratio(totals.video_given_up, totals.video_expected),
+        "loss.audio": ratio(totals.given_up - totals.video_given_up, totals.expected - totals.video_expected),
         "nack.rate": totals.nacks / seconds,
         "rtx.rate": totals.rtx / seconds,
         "pli.rate": totals.plis / seconds,
