@@ -91,20 +91,31 @@ class PublishSpec:
             raise ValueError(f"{len(self.ssrcs.video)} video SSRCs for {max(len(self.rids), 1)} layers")
 
 
-def publish_offer(local: Local, spec: PublishSpec) -> str:
+@dataclass(frozen=True)
+class Features:
+    """What an offer asks for: by default all that Chromium does."""
+
+    codecs: tuple[str, ...] = tuple(VIDEO_CODECS)  # of a viewer's video
+    extensions: frozenset[int] = frozenset(EXTENSION_IDS)  # kinds of mediacodecs.extensions
+
+
+CHROMIUM = Features()
+
+
+def publish_offer(local: Local, spec: PublishSpec, features: Features = CHROMIUM) -> str:
     """A WHIP offer."""
     sections = []
     if spec.audio:
-        sections.append(_audio(local, True) + _stream(spec.ssrcs.cname, "audio", (spec.ssrcs.audio,)))
+        sections.append(_audio(local, True, features) + _stream(spec.ssrcs.cname, "audio", (spec.ssrcs.audio,)))
     if spec.video:
-        sections.append(_video(local, True, (VIDEO_CODECS[spec.video],)) + _video_streams(spec))
+        sections.append(_video(local, True, (spec.video,), features) + _video_streams(spec))
     return _session([AUDIO_MID] * spec.audio + [VIDEO_MID] * bool(spec.video), sections)
 
 
-def watch_offer(local: Local, audio: bool = True, video: bool = True) -> str:
-    """A WHEP offer: all codecs."""
-    sections = [_audio(local, False)] if audio else []
-    sections += [_video(local, False, tuple(VIDEO_CODECS.values()))] if video else []
+def watch_offer(local: Local, audio: bool = True, video: bool = True, features: Features = CHROMIUM) -> str:
+    """A WHEP offer."""
+    sections = [_audio(local, False, features)] if audio else []
+    sections += [_video(local, False, features.codecs, features)] if video else []
     return _session([AUDIO_MID] * audio + [VIDEO_MID] * video, sections)
 
 
@@ -115,8 +126,9 @@ def _session(mids: list[str], sections: list[list[str]]) -> str:
     return "\r\n".join(lines + [line for section in sections for line in section]) + "\r\n"
 
 
-def _section(local: Local, kind: str, mid: str, formats: list[int], sending: bool) -> list[str]:
+def _section(local: Local, kind: str, mid: str, formats: list[int], sending: bool, features: Features) -> list[str]:
     family = 6 if ":" in local.host else 4
+    extensions = [one for one in EXTENSIONS[kind] if one in features.extensions]
     return [
         f"m={kind} {local.port} UDP/TLS/RTP/SAVPF {' '.join(map(str, formats))}",
         f"c=IN IP{family} {local.host}",
@@ -127,7 +139,7 @@ def _section(local: Local, kind: str, mid: str, formats: list[int], sending: boo
         f"a=fingerprint:sha-256 {local.fingerprint}",
         "a=setup:actpass",
         f"a=mid:{mid}",
-        *(f"a=extmap:{EXTENSION_IDS[kind_]} {URI_OF[kind_]}" for kind_ in EXTENSIONS[kind]),
+        *(f"a=extmap:{EXTENSION_IDS[one]} {URI_OF[one]}" for one in extensions),
         "a=sendonly" if sending else "a=recvonly",
         "a=rtcp-mux",
         "a=rtcp-rsize",
@@ -141,14 +153,16 @@ def _codec(codec: int, feedback: tuple[str, ...]) -> list[str]:
     return lines + ([f"a=rtpmap:{rtx} rtx/90000", f"a=fmtp:{rtx} apt={payload_type}"] if rtx else [])
 
 
-def _audio(local: Local, sending: bool) -> list[str]:
-    return _section(local, AUDIO, AUDIO_MID, [PAYLOAD_TYPES[OPUS][0]], sending) + _codec(OPUS, ("transport-cc",))
+def _audio(local: Local, sending: bool, features: Features) -> list[str]:
+    lines = _section(local, AUDIO, AUDIO_MID, [PAYLOAD_TYPES[OPUS][0]], sending, features)
+    return lines + _codec(OPUS, ("transport-cc",))
 
 
-def _video(local: Local, sending: bool, codecs: tuple[int, ...]) -> list[str]:
-    formats = [number for codec in codecs for number in PAYLOAD_TYPES[codec]]
-    lines = _section(local, VIDEO, VIDEO_MID, formats, sending)
-    return lines + [line for codec in codecs for line in _codec(codec, FEEDBACK)]
+def _video(local: Local, sending: bool, codecs: tuple[str, ...], features: Features) -> list[str]:
+    numbers = [VIDEO_CODECS[codec] for codec in codecs]
+    formats = [number for codec in numbers for number in PAYLOAD_TYPES[codec]]
+    lines = _section(local, VIDEO, VIDEO_MID, formats, sending, features)
+    return lines + [line for codec in numbers for line in _codec(codec, FEEDBACK)]
 
 
 def _stream(cname: str, track: str, ssrcs: tuple[int, ...]) -> list[str]:

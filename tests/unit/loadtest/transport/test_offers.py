@@ -12,6 +12,7 @@ from loadtest.transport.offers import (
     AUDIO,
     VIDEO,
     VIDEO_CODECS,
+    Features,
     Local,
     PublishSpec,
     Ssrcs,
@@ -169,6 +170,15 @@ def test_an_answer_that_refuses_is_none() -> None:
 def test_nonsense_is_no_answer(text: str) -> None:
     with pytest.raises((SdpError, ValueError)):
         read_answer(text)
+
+
+def test_an_offer_can_ask_for_less_than_chromium_does() -> None:
+    spec = PublishSpec("vp8", ssrcs=SSRCS)
+    published = read_publisher_offer(publish_offer(LOCAL, spec, Features(extensions=frozenset({MID, TWCC}))))
+    assert [set(media.extensions.values()) for media in published.media] == [{MID, TWCC}, {MID, TWCC}]
+    watched = read_subscriber_offer(watch_offer(LOCAL, features=Features(("vp8",), frozenset({MID}))))
+    assert [set(media.extensions) for media in watched.media] == [{MID}, {MID}]
+    assert [codec.name.lower() for codec in watched.media[1].codecs] == ["vp8"]
 
 
 def test_a_mangled_answer_raises_nothing_but_value_errors() -> None:
