@@ -25,7 +25,6 @@ from loadtest.transport.peer import JoinError, Peer, Timings
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 
-JOIN_TIMEOUT = 20.0  # seconds for ICE and DTLS
 LEAVING_AT_ONCE = 32
 
 
@@ -111,7 +110,7 @@ class Crowd:
             peer = Peer(self._dtls, self.host, allow_remote=self.allow_remote, gate=self.engine.gate(index))
             session.peer = peer
             remote, spec = await self._signal(person, session, peer)
-            await peer.connect(remote, JOIN_TIMEOUT)
+            await peer.connect(remote, self.scenario.joins.timeout)
         except BaseException as error:
             if peer:
                 peer.close()
@@ -176,7 +175,7 @@ class Crowd:
             engine.begin(index)
 
     def _synthetic(self, person: Person) -> bool:
-        """Whether all that a subscriber gets are synthetic packets, whose bytes can be compared."""
+        """Whether all video that a subscriber gets is synthetic packets, whose bytes can be compared."""
         videos = [self.scenario.media[group.media].video for group in self.scenario.publishers]
         return all(video is None or video.codec == "synthetic" for video in videos)
 
@@ -225,6 +224,7 @@ class Crowd:
 
     async def _leave(self, session: Session) -> None:
         if session.handle and not session.ended:
+            session.ended = "left"  # that the server now closes DTLS is no news
             await self._say_goodbye(session)
         await self._forget(session, polite=True)
 

@@ -25,6 +25,7 @@ class Events:
         self._again: Callable[[list[Person]], Coroutine[Any, Any, None]] = again  # joins people at the scenario's rate
         self._random = random.Random(scenario.seed)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._leaving: set[asyncio.Task[Any]] = set()
         self.notes: list[str] = []
 
     def start(self) -> None:
@@ -38,10 +39,11 @@ class Events:
             self._spawn(self._every(1 / churn.joins, self._one_joins))
 
     async def stop(self) -> None:
-        """No more; what is under way is given up."""
+        """No more; what is under way is given up, but who is leaving leaves."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._leaving, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -50,6 +52,7 @@ class Events:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.notes.append(f"an event failed: {error}")
 
@@ -66,7 +69,9 @@ class Events:
         if here:
             person = self._random.choice(here)
             person.state = "leaving"
-            self._spawn(self.crowd.leave(person))
+            task = asyncio.get_running_loop().create_task(self.crowd.leave(person))
+            self._leaving.add(task)
+            task.add_done_callback(self._done)
 
     def _one_joins(self) -> None:
         group = self._random.choice(self.scenario.subscribers)

@@ -13,8 +13,9 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from loadtest.drivers.make import make_driver
@@ -115,7 +116,7 @@ class Run:
             self._broken_off = str(error)
             return
         host = await asyncio.to_thread(self._own_address)
-        driver = make_driver(self.scenario.target, self.options.allow_remote)
+        driver = make_driver(self.scenario.target, self.options.allow_remote, self.scenario.joins.timeout)
         self.crowd = Crowd(self.scenario, driver, self.engine, self.reels, host, self.options.allow_remote)
         self.tool = Tool(self.engine)
         self.decoding = Decoding(self.engine.captures, self._capture_time)
@@ -153,9 +154,26 @@ class Run:
             await asyncio.gather(sampling, return_exceptions=True)
 
     async def _join_all(self, people: Sequence[Person]) -> None:
-        """Everybody in, at the scenario's pace, each group not before its time."""
-        joins, begun, loop = self.scenario.joins, time.monotonic(), asyncio.get_running_loop()
-        gate, tasks = asyncio.Semaphore(joins.parallel), set[asyncio.Task[None]]()
+        """Everybody in, at the scenario's pace, each group not before its time.
+
+        Nobody begins to watch while somebody is about to publish: a server may know only publishers that are there.
+        """
+        begun = time.monotonic()
+        tasks = set[asyncio.Task[None]]()
+        try:
+            await self._begin_joins(people, tasks)
+            if tasks:
+                await self._unless_ending(asyncio.wait(tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._joining += time.monotonic() - begun
+
+    async def _begin_joins(self, people: Sequence[Person], tasks: set[asyncio.Task[None]]) -> None:
+        """Begin the joins one after another; those under way are in `tasks`."""
+        joins, loop = self.scenario.joins, asyncio.get_running_loop()
+        gate, publishing = asyncio.Semaphore(joins.parallel), set[asyncio.Task[None]]()
         failed_in_a_row = 0
 
         async def one(person: Person) -> None:
@@ -165,30 +183,32 @@ class Run:
             finally:
                 gate.release()
 
-        due = loop.time()
+        due = begun = loop.time()
         for person in sorted(people, key=lambda person: person.group.start):
-            due = max(due, loop.time() - 1.0, loop.time() + person.group.start - (time.monotonic() - begun))
+            due = max(due, loop.time() - 1.0, begun + person.group.start)
             await self._pause(due - loop.time())
+            if not person.publishes and publishing:
+                await self._unless_ending(asyncio.wait(publishing))
             due += max(len(person.watches), 1) / joins.rate
-            if self._ending.is_set():
+            if self._ending.is_set() or not await self._unless_ending(gate.acquire()):
                 break
-            await gate.acquire()
             if failed_in_a_row >= max(LOST_JOINS, 2 * joins.parallel):
-                gate.release()
                 self.notes.append(f"{failed_in_a_row} joins failed one after another; the others were not tried")
                 break
             task = asyncio.create_task(one(person))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-        if tasks:
-            ending = asyncio.create_task(self._ending.wait())
-            joined = asyncio.gather(*tasks)
-            await asyncio.wait((ending, joined), return_when=asyncio.FIRST_COMPLETED)
+            for those in (tasks, publishing) if person.publishes else (tasks,):
+                those.add(task)
+                task.add_done_callback(those.discard)
+
+    async def _unless_ending(self, work: Coroutine[Any, Any, object]) -> bool:
+        """Whether something was done before the run is to end; else it is given up."""
+        task, ending = asyncio.create_task(work), asyncio.create_task(self._ending.wait())
+        try:
+            await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+            return task.done()
+        finally:
+            task.cancel()
             ending.cancel()
-            if not joined.done():
-                joined.cancel()
-            await asyncio.gather(joined, return_exceptions=True)
-        self._joining += time.monotonic() - begun
 
     async def _measure(self) -> None:
         """The scenario's duration, with all its events."""

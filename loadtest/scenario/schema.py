@@ -127,6 +127,9 @@ class Joins(Section):
     parallel: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=16, description="Sessions begun and not finished at once, at most."
     )
+    timeout: Annotated[float, Field(gt=0, le=600)] = Field(
+        default=20.0, description="Seconds that the HTTP answer of a join may take, and as many ICE and DTLS together."
+    )
 
 
 class Churn(Section):
