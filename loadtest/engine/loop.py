@@ -45,6 +45,7 @@ BUSY = 64  # datagrams of a pass after which the next one follows at once
 NAP, REST = 300_000, 1 * MS  # ns of rest after a pass that found little, or nothing, at least
 SHARE, LONGEST_REST = 4, 5 * MS  # of a pass's own time, which makes idle passes a fifth of a core at most; ns
 SOURCES_AGAIN = 2 * MS  # ns after which sources are looked at even if none seemed due: control may have started one
+TOGETHER = 200_000  # ns that released datagrams may wait for each other; their stamps are exact
 AT_ONCE = 20_000  # ns between two looks at a clock that was not interrupted
 BETWEEN = 8  # clients drained before the clock is looked at
 REALTIME = 0
@@ -154,7 +155,7 @@ def release(e: Any, h: Any, slot: int) -> None:
 def sleep(e: Any) -> None:
     """Rest until something is due."""
     before = clock(e)
-    until = min(min(e.next_pass, e.next_sources), next_release(held_at(e.held)))
+    until = min(min(e.next_pass, e.next_sources), max(next_release(held_at(e.held)), before + TOGETHER))
     if until <= before:
         return
     e.timeout[0], e.timeout[1] = 0, until - before

@@ -61,7 +61,7 @@ _MEDIA = {
     "loss.after": Figure(SHARE, "packets still missing after repair"),
     "loss.video": Figure(SHARE, "video packets still missing after repair"),
     "loss.audio": Figure(SHARE, "audio packets missing: nobody asks for them again"),
-    "nack.rate": Figure("1/s", "NACK messages sent, all clients"),
+    "nack.rate": Figure("1/s", "packets asked for again by NACK, all clients"),
     "rtx.rate": Figure("1/s", "retransmitted packets received, all clients"),
     "pli.rate": Figure("1/s", "PLI messages sent, all clients"),
     "packets.sent": Figure(COUNT, "media packets sent by publishers", None),
