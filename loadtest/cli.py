@@ -35,6 +35,7 @@ COMMAND: list[str] = []  # as it was given, for the results
 app = typer.Typer(
     name="loadtest",
     help="Load test a WHIP/WHEP server: how many, how fast, and where it breaks.",
+    epilog="Example: weir loadtest webinar --html webinar.html (the same as weir loadtest run webinar …)",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

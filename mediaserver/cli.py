@@ -1,8 +1,8 @@
 """The command `weir`: what an operator types.
 
-Commands import what they need when they run: `weir token` must not wait for the packet engine to load. The benchmark
-comes by an entry point of the group `weir.benchmarks`, because imports run down only. An operator's mistake ends in
-one readable message on standard error and exit code 2, never in a traceback.
+Commands import what they need when they run: `weir token` must not wait for the packet engine to load. Load test and
+benchmark come by entry points of the group `weir.commands`, because imports run down only. An operator's mistake ends
+in one readable message on standard error and exit code 2, never in a traceback.
 """
 
 from __future__ import annotations
@@ -142,14 +142,24 @@ def signing_key(file: Path | None, key: str | None, secret: str | None) -> tuple
 )
 def bench(context: typer.Context) -> None:
     """Measure this node's speed and memory; arguments go to the benchmark as they are."""
-    raise typer.Exit(benchmark()(context.args) or 0)
+    raise typer.Exit(plugin("bench")(context.args) or 0)
 
 
-def benchmark() -> Callable[[list[str]], int | None]:
-    """The benchmark's main function, found by its entry point in the group weir.benchmarks."""
-    point = next(iter(entry_points(group="weir.benchmarks", name="bench")), None)
+@app.command(
+    epilog="Example: weir loadtest webinar --html webinar.html",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def loadtest(context: typer.Context) -> None:
+    """Load test a WHIP/WHEP server, this one or another: how many, how fast, and where it breaks."""
+    raise typer.Exit(plugin("loadtest")(context.args) or 0)
+
+
+def plugin(name: str) -> Callable[[list[str]], int | None]:
+    """The main function of a command that another package brings, by its entry point in the group weir.commands."""
+    point = next(iter(entry_points(group="weir.commands", name=name)), None)
     if point is None:
-        stop("weir: the package loadtest, which holds the benchmark, is not installed")
+        stop(f"weir: the package loadtest, which holds the command {name}, is not installed")
     function: Callable[[list[str]], int | None] = point.load()
     return function
 
