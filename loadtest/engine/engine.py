@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ from packetio.srtp import SrtpContexts
 RECEIVE_SLOTS, SEND_SLOTS, EVENTS = 64, 64, 4096
 SOON = 5_000_000  # ns after which sources begin: none is late from the start
 GONE_WITHIN = 10.0  # seconds: the engine passes its clients far more often
+SO_MEMINFO = 55  # of Linux; the socket module has no name for it
+MEMINFO = struct.Struct("9I")  # its last number is the drops
 HEADS = (L.offset(L.ENGINE, "event_head"), L.offset(L.ENGINE, "event_tail"))
 
 
@@ -60,6 +63,23 @@ class Network:
     queue_ms: float = 200.0
 
 
+@dataclass(eq=False)
+class Kept:
+    """What a client has outside the engine's memory, and how far its removal has come."""
+
+    sock: socket.socket
+    contexts: SrtpContexts | None
+    sources: list[int] = field(default_factory=list)  # rows
+    silenced: bool = False  # nobody empties its socket
+    counted: bool = False  # its counters are in `departed`
+    buried: bool = False
+
+
+def drops_of(sock: socket.socket) -> int:
+    """Datagrams that a socket had no room for since it was opened."""
+    return int(MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size))[-1])
+
+
 class ClientEngine:
     """`capacity` clients at once, of which `publishers` send. A context: its thread runs while it is open."""
 
@@ -78,7 +98,8 @@ class ClientEngine:
         self._free_streams = Table(np.dtype("i8"), self.streams.count)
         self._free_clients = list(range(capacity, 0, -1))
         self._free_sources = list(range(self.sources.count - 1, 0, -1))
-        self._kept: dict[int, tuple[socket.socket, SrtpContexts | None, list[int]]] = {}
+        self._kept: dict[int, Kept] = {}
+        self._drops = 0  # of sockets that are closed or silenced
         self._reels: set[Reel] = set()
         self._generation = 0
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -86,6 +107,7 @@ class ClientEngine:
         self.state: Any = self.table.rows[0]
         self._lay_out()
         self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _lay_out(self) -> None:
         e = self.state
@@ -116,7 +138,8 @@ class ClientEngine:
     def start(self) -> None:
         """Start the thread, and take up events on the running event loop."""
         self.compile()
-        asyncio.get_running_loop().add_reader(self._wake, self.take_events)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._wake, self.take_events)
         self._thread.start()
 
     def _run(self) -> None:
@@ -127,11 +150,13 @@ class ClientEngine:
         run(self.table.address)
 
     def stop(self) -> None:
-        """End the thread and close every socket that is still ours."""
+        """End the thread and close every socket that is still ours. Again: nothing."""
         set_word(self.table.address + STOP, 1)
         if self._thread.ident is not None:
             self._thread.join()
-            asyncio.get_running_loop().remove_reader(self._wake)
+        if self._loop:
+            self._loop.remove_reader(self._wake)
+            self._loop = None
         for index in list(self._kept):
             self._bury(index)
         if self._wake >= 0:
@@ -155,7 +180,7 @@ class ClientEngine:
         return index
 
     def give_back(self, index: int) -> None:
-        """A reserved record is not needed."""
+        """A reserved record is not needed: nothing was handed over."""
         self._free_clients.append(index)
 
     def set_network(self, index: int, down: Network | None, up: Network | None, seed: int) -> None:
@@ -175,7 +200,11 @@ class ClientEngine:
     def hand_over(
         self, index: int, sock: socket.socket, contexts: SrtpContexts | None, media: Media, *, ssrc: int, cname: str
     ) -> None:
-        """Give a reserved client its socket and keys; `open` starts it. Both are closed by whoever gets them back."""
+        """Give a reserved client its socket and keys, which are the engine's to close from here on; `open` starts it.
+
+        Whatever fails from here on, `remove` takes it all back. IndexError: a number in `media` is out of range.
+        """
+        self._kept[index] = Kept(sock, contexts)
         c = self.clients.rows[index]
         c.fd = sock.fileno()
         c.inbound, c.outbound = (contexts.inbound, contexts.outbound) if contexts else (0, 0)
@@ -187,18 +216,20 @@ class ClientEngine:
                 table[key] = value
         for kind, identity in media.ids.items():
             c.ids[kind] = identity
-        self._kept[index] = (sock, contexts, [])
 
     def add_source(self, index: int, reel: Reel, **fields: Any) -> int:
-        """A source of a client that is not open yet, from `sources.fill_source`'s arguments, `reel` a Reel."""
+        """A source of a client that is not open yet, from `sources.fill_source`'s arguments, `reel` a Reel.
+
+        ValueError: an argument is out of range. IndexError: there is no room.
+        """
         c = self.clients.rows[index]
         if not self._free_sources or c.source_count >= L.MAX_SOURCES:
             raise IndexError("no room for another source")
-        number = self._free_sources.pop()
+        number = self._free_sources[-1]
         fill_source(self.sources.clear(number), client=index, reel=reel.address, **fields)
+        self._kept[index].sources.append(self._free_sources.pop())
         c.sources[c.source_count] = number
         c.source_count += 1
-        self._kept[index][2].append(number)
         self._reels.add(reel)  # the engine reads it by address
         return number
 
@@ -212,17 +243,17 @@ class ClientEngine:
     def begin(self, index: int, at: int = 0, *, frames: int = -1) -> None:
         """Let a client's sources send from `at` (ns, CLOCK_MONOTONIC; 0: now) on: so many frames, or without end."""
         at = at or time.monotonic_ns() + SOON
-        for number in self._kept[index][2]:
+        for number in self._kept[index].sources:
             begin_source(self.sources.rows[number], at, frames=frames)
 
     def halt(self, index: int) -> None:
         """End a client's sources with the frame that they are at."""
-        for number in self._kept[index][2]:
+        for number in self._kept[index].sources:
             self.sources.rows[number].frames_left = 0
 
     def mute(self, index: int, kind: int, muted: bool) -> None:
         """Send no media of one kind, or send it again; it begins with a keyframe."""
-        for number in self._kept[index][2]:
+        for number in self._kept[index].sources:
             row = self.sources.rows[number]
             if int(row.kind) == kind:
                 row.muted, row.want_key = int(muted), 1
@@ -230,42 +261,60 @@ class ClientEngine:
     def forget_maxima(self) -> None:
         """Measure the highest latency and the longest freeze anew."""
         self.streams.rows["latency_max"] = self.streams.rows["longest_freeze"] = 0
+        for totals in self.departed.values():
+            totals.latency_max = totals.longest_freeze = 0
 
     def captured(self, source: Any, number: int) -> int:
-        """When the newest frame of this number in the reel was captured by a source, ns; 0: not yet."""
+        """When a source captured the newest frame that is number `number` in its reel, ns; 0: not lately."""
         reel = next((one for one in self._reels if one.address == int(source.reel)), None)
-        if reel is None or number >= int(reel.row.frames) or not int(source.packets):
+        if reel is None or not 0 <= number < int(reel.row.frames):
             return 0
-        age = (int(source.frame) - number) % int(reel.row.frames)
-        return int(source.frame_due) - int(age * reel.seconds * 1e9 / int(reel.row.frames))
+        history = source.history
+        begun = history[(history["packet"] == int(reel.frame_rows[number].first)) & (history["sequence"] >= 0)]
+        return int(begun["captured"].max()) if len(begun) else 0
 
     def sources_of(self, index: int) -> list[Any]:
         """The SOURCE records of a client."""
-        return [self.sources.rows[number] for number in self._kept[index][2]]
+        return [self.sources.rows[number] for number in self._kept[index].sources]
 
     def silence(self, index: int) -> None:
         """Let a client be dead: it neither reads nor sends."""
         self.clients.rows[index].stopped = 1
+        kept = self._kept.get(index)
+        if kept and not kept.silenced:
+            self._drops += drops_of(kept.sock)
+            kept.silenced = True
 
     async def remove(self, index: int) -> None:
-        """Take a client back and close its socket; its counters go to `departed`. RuntimeError: no answer."""
-        if index not in self._kept:
-            return
-        set_word(self._state_of(index), L.LEAVING)
-        await self._until(index, L.GONE)
-        sources = self._kept[index][2]
-        add_clients(self, np.array([index]), self.departed.setdefault(int(self.clients.rows[index].group), Totals()))
-        set_word(self._state_of(index), L.SPENT)
-        await self._until(index, L.FREE)
-        for number in sources:
-            self.sources.clear(number)
-        self._free_sources += sources
-        self._bury(index)
-        self._free_clients.append(index)
+        """Take a client back and close its socket; its counters go to `departed`. RuntimeError: no answer.
 
-    async def _until(self, index: int, state: int) -> None:
+        Again, also while another call is under way or after one was cancelled: the rest of it.
+        """
+        kept, state = self._kept.get(index), self._state_of(index)
+        if kept is None:
+            return
+        if not kept.counted:
+            set_word(state, L.LEAVING)
+            await self._until(lambda: kept.counted or load_acquire_py(state) == L.GONE)
+        if not kept.counted:
+            self._count_out(index, kept)
+            set_word(state, L.SPENT)
+        await self._until(lambda: kept.buried or load_acquire_py(state) == L.FREE)
+        if not kept.buried:
+            for number in kept.sources:
+                self.sources.clear(number)
+            self._free_sources += kept.sources
+            self._bury(index)
+            self._free_clients.append(index)
+
+    def _count_out(self, index: int, kept: Kept) -> None:
+        kept.counted = True
+        totals = self.departed.setdefault(int(self.clients.rows[index].group), Totals())
+        add_clients(self, np.array([index]), totals, here=False)
+
+    async def _until(self, done: Callable[[], bool]) -> None:
         until = asyncio.get_running_loop().time() + GONE_WITHIN
-        while load_acquire_py(self._state_of(index)) != state:
+        while not done():
             if not self._thread.is_alive():
                 self.turn_at(int(self.state.now) + 1)
                 continue
@@ -274,10 +323,13 @@ class ClientEngine:
             await asyncio.sleep(0.001)
 
     def _bury(self, index: int) -> None:
-        sock, contexts, _ = self._kept.pop(index)
-        sock.close()
-        if contexts:
-            contexts.close()
+        kept = self._kept.pop(index)
+        kept.buried = True
+        if not kept.silenced:
+            self._drops += drops_of(kept.sock)
+        kept.sock.close()
+        if kept.contexts:
+            kept.contexts.close()
 
     def take_events(self) -> None:
         """Hand STUN and DTLS datagrams to `on_datagram(token, bytes)`."""
@@ -296,7 +348,7 @@ class ClientEngine:
     def totals(self) -> dict[int, Totals]:
         """What all clients counted until now, those that left included, by group."""
         found = {group: totals.copy() for group, totals in self.departed.items()}
-        indices = np.array(sorted(self._kept), np.int64)
+        indices = np.array(sorted(index for index, kept in self._kept.items() if not kept.counted), np.int64)
         groups = self.clients.rows["group"][indices]
         for group in np.unique(groups):
             add_clients(self, indices[groups == group], found.setdefault(int(group), Totals()))
@@ -308,10 +360,6 @@ class ClientEngine:
             return 0.0
         return time.clock_gettime(time.pthread_getcpuclockid(self._thread.ident))
 
-    def ports(self) -> list[int]:
-        """The local ports of the clients' sockets; not of silenced ones, which nobody empties."""
-        return [
-            int(sock.getsockname()[1])
-            for index, (sock, *_) in self._kept.items()
-            if sock.fileno() >= 0 and not self.clients.rows[index].stopped
-        ]
+    def drops(self) -> int:
+        """Datagrams that the clients' sockets had no room for, closed ones included; of silenced ones before that."""
+        return self._drops + sum(drops_of(kept.sock) for kept in self._kept.values() if not kept.silenced)

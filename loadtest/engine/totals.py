@@ -12,10 +12,15 @@ from loadtest.engine.layout import LATENCY_BUCKETS, OPEN, VIDEO
 if TYPE_CHECKING:
     from loadtest.engine.engine import ClientEngine
 
+PRESENT = ("longest_freeze", "latency_max", "clients", "videos", "width_sum")  # of now, and not since a time
+
 
 @dataclass
 class Totals:
-    """Counters since the beginning. Times in ns; `latency` is counts by bucket of the engine's histogram."""
+    """Counters since the beginning. Times in ns; `latency` is counts by bucket of the engine's histogram.
+
+    `clients`, `videos` and `width_sum` are of those who are there now: neither gone nor silenced.
+    """
 
     clients: int = 0
     packets: int = 0  # media packets in the order of their streams, repaired ones included
@@ -74,7 +79,7 @@ class Totals:
         """What was counted since an earlier copy; of longest and highest times the present ones."""
         made = self.copy()
         for f in fields(self):
-            if f.name not in ("longest_freeze", "latency_max", "clients", "videos", "width_sum"):
+            if f.name not in PRESENT:
                 setattr(made, f.name, getattr(self, f.name) - getattr(before, f.name))
         return made
 
@@ -95,48 +100,55 @@ STREAM_FIELDS = (
 SOURCE_FIELDS = ("requests", "resent", "unanswered")
 
 
-def add_clients(engine: ClientEngine, indices: Any, totals: Totals) -> None:
-    """Add what the clients in these rows (i8 array) have counted."""
-    c = engine.clients.rows[indices]
-    totals.clients += len(c)
-    _add(totals, c, CLIENT_FIELDS)
-    totals.datagrams += int(c["sent"].sum())
-    _add_streams(engine.streams.rows[_rows(c["streams"], c["stream_count"])], totals)
-    _add_sources(engine.sources.rows[_rows(c["sources"], c["source_count"])], totals)
+def add_clients(engine: ClientEngine, indices: Any, totals: Totals, *, here: bool = True) -> None:
+    """Add what the clients in these rows (i8 array) have counted; not `here`: they are on their way out.
+
+    Fields are read one by one, since a row is large: the whole of a thousand clients is tens of megabytes.
+    """
+    c = engine.clients.rows
+    present = c["stopped"][indices] == 0 if here else np.zeros(len(indices), bool)
+    totals.clients += int(present.sum())
+    _add(totals, c, indices, CLIENT_FIELDS)
+    totals.datagrams += int(c["sent"][indices].sum())
+    shown = present & (c["counted_only"][indices] == 0)  # of the others' frames nothing is known
+    streams, owners = _rows(c["streams"][indices], c["stream_count"][indices])
+    _add_streams(engine.streams.rows, streams, shown[owners], totals)
+    sources, _ = _rows(c["sources"][indices], c["source_count"][indices])
+    _add_sources(engine.sources.rows, sources, totals)
 
 
-def _rows(table: Any, counts: Any) -> Any:
-    """The first `counts` entries of each row of a table, in one array."""
-    return table[np.arange(table.shape[1]) < counts[:, None]]
+def _rows(table: Any, counts: Any) -> tuple[Any, Any]:
+    """The first `counts` entries of each row of a table, in one array, and whose they are: places in `table`."""
+    chosen = np.arange(table.shape[1]) < counts[:, None]
+    return table[chosen], np.nonzero(chosen)[0]
 
 
-def _add(totals: Totals, rows: Any, names: tuple[str, ...]) -> None:
+def _add(totals: Totals, rows: Any, chosen: Any, names: tuple[str, ...]) -> None:
     for name in names:
-        setattr(totals, name, getattr(totals, name) + int(rows[name].sum()))
+        setattr(totals, name, getattr(totals, name) + int(rows[name][chosen].sum()))
 
 
-def _add_streams(s: Any, totals: Totals) -> None:
-    s = s[s["state"] == OPEN]
-    if not len(s):
+def _add_streams(s: Any, chosen: Any, shown: Any, totals: Totals) -> None:
+    there = s["state"][chosen] == OPEN
+    chosen, shown = chosen[there], shown[there]
+    if not len(chosen):
         return
-    _add(totals, s, STREAM_FIELDS)
-    totals.lost += int(s["first_missing"].sum())
-    video = s["kind"] == VIDEO
-    expected = np.where(s["received"] > 0, s["highest"] - s["first_position"] + 1, 0)
-    totals.expected += int(expected.sum())
-    totals.video_expected += int(expected[video].sum())
-    totals.video_given_up += int(s["given_up"][video].sum())
-    totals.video_octets += int(s["octets"][video].sum())
-    totals.audio_octets += int(s["octets"][~video].sum())
-    totals.videos += int(video.sum())
-    totals.width_sum += int(s["width"][video].sum())
-    totals.longest_freeze = max(totals.longest_freeze, int(s["longest_freeze"].max()))
-    totals.latency_max = max(totals.latency_max, int(s["latency_max"].max()))
-    totals.latency += s["latency"].sum(axis=0)
+    _add(totals, s, chosen, STREAM_FIELDS)
+    totals.lost += int(s["first_missing"][chosen].sum())
+    expected = s["highest"][chosen] - s["first_position"][chosen] + 1
+    totals.expected += int(expected[s["received"][chosen] > 0].sum())
+    video, octets = s["kind"][chosen] == VIDEO, s["octets"][chosen]
+    totals.video_octets += int(octets[video].sum())
+    totals.audio_octets += int(octets[~video].sum())
+    totals.videos += int((video & shown).sum())
+    totals.width_sum += int(s["width"][chosen[video & shown]].sum())
+    totals.longest_freeze = max(totals.longest_freeze, int(s["longest_freeze"][chosen].max()))
+    totals.latency_max = max(totals.latency_max, int(s["latency_max"][chosen].max()))
+    totals.latency += s["latency"][chosen].sum(axis=0)
 
 
-def _add_sources(sources: Any, totals: Totals) -> None:
-    totals.sent += int(sources["packets"].sum())
-    totals.sent_octets += int(sources["octets"].sum())
-    totals.sent_frames += int(sources["frames"].sum())
-    _add(totals, sources, SOURCE_FIELDS)
+def _add_sources(s: Any, chosen: Any, totals: Totals) -> None:
+    totals.sent += int(s["packets"][chosen].sum())
+    totals.sent_octets += int(s["octets"][chosen].sum())
+    totals.sent_frames += int(s["frames"][chosen].sum())
+    _add(totals, s, chosen, SOURCE_FIELDS)

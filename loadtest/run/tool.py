@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass
 
 from loadtest.engine.engine import ClientEngine
-from loadtest.measure import socket_drops
 
 BUSY = 0.92  # of a core: the engine's thread has no time left
 LATE_MS = 20.0  # of a publisher's packet, beyond which the load was not what the scenario says
@@ -34,7 +33,6 @@ class Tool:
 
     def __init__(self, engine: ClientEngine) -> None:
         self._engine = engine
-        self._departed_drops = 0
 
     def mark(self) -> Mark:
         """The counters now."""
@@ -43,7 +41,7 @@ class Tool:
             at=time.monotonic(),
             cpu=times.user + times.system,
             engine=self._engine.cpu(),
-            drops=socket_drops(self._engine.ports()),
+            drops=self._engine.drops(),
             held_lost=int(state.held_lost),
             events_lost=int(state.events_lost),
             captures_lost=self._engine.captures.lost,
