@@ -101,10 +101,11 @@ class Run:
             max(len(self.roster.publishers), 1) + 8,
             held=max(1024, min(HELD_A_CLIENT * impaired * 4, 262_144)),
         )
-        await asyncio.to_thread(self.engine.compile)
         try:
+            await asyncio.to_thread(self.engine.compile)
             await self._with_target()
         finally:
+            self.engine.stop()
             with contextlib.suppress(ProcessLookupError):
                 await self._target.stop()
         return self._results()
@@ -129,7 +130,6 @@ class Run:
             await self._until_done(self.crowd.everybody_out(self.roster.everybody), 15.0)
             await driver.close()
             self.decoding.stop()
-            self.engine.stop()
 
     def _own_address(self) -> str:
         """Our address towards the target's: where sockets are bound."""
