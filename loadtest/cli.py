@@ -7,13 +7,11 @@ import json
 import re
 import shlex
 import signal
-import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Coroutine, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,10 +20,12 @@ from rich.text import Text
 from config.errors import ConfigError
 
 if TYPE_CHECKING:
-    from loadtest.results.live import Live
     from loadtest.results.schema import Results
-    from loadtest.run.runner import Options, Run
+    from loadtest.run.repeat import Runs
+    from loadtest.run.runner import Options
     from loadtest.scenario.schema import Scenario
+
+Found = TypeVar("Found")
 
 HELD, FAILED, BAD_INPUT, NO_VERDICT, INTERRUPTED = 0, 1, 2, 3, 130  # exit status
 STATUS = {"passed": HELD, "failed": FAILED, "no verdict": NO_VERDICT, "interrupted": INTERRUPTED}
@@ -76,7 +76,6 @@ def run(
     target_cores: Annotated[str | None, typer.Option(help="Cores of a target that target.command starts.")] = None,
 ) -> None:
     """Run a scenario and hold what was measured against what it expects."""
-    from loadtest.results.live import Live
     from loadtest.run.runner import Options
 
     chosen = read_scenario(scenario, set_ or [], short, duration)
@@ -86,14 +85,22 @@ def run(
     if find_limit and repetitions > 1:
         raise stop("--repetitions does not go with --find-limit, which repeats what breaks")
     options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command=" ".join(COMMAND))
+    work = search(chosen, options, vary, most) if find_limit else repeat(chosen, options, repetitions)
+    results = carry_out(work, options, quiet)
+    write(results, json_file, html_file)
+    raise typer.Exit(STATUS[results.verdict])
+
+
+def carry_out(work: Coroutine[Any, Any, Found], options: Options, quiet: bool) -> Found:
+    """Do it under a live table; a scenario that can't be run here ends with a message."""
+    from loadtest.results.live import Live
+
     try:
         with Live(quiet=quiet) as live:
             options.progress = live.update
-            results = asyncio.run(carry_out(chosen, options, repetitions, (vary, most) if find_limit else None, live))
+            return asyncio.run(work)
     except ValueError as error:
-        raise stop(f"{scenario}: {error}") from error
-    write(results, json_file, html_file)
-    raise typer.Exit(STATUS[results.verdict])
+        raise stop(str(error)) from error
 
 
 def read_scenario(name: str, overrides: list[str], short: bool, duration: float | None) -> Scenario:
@@ -123,69 +130,39 @@ def read_cores(text: str | None) -> set[int] | None:
     return found
 
 
-async def carry_out(
-    scenario: Scenario, options: Options, repetitions: int, limit: tuple[Varied, int] | None, live: Live
-) -> Results:
-    """One run, several, or a search; Ctrl-C ends the one under way in order. ValueError."""
-    from loadtest.run.limit import LimitSearch
-    from loadtest.run.runner import Run
-
-    current: list[Run] = []
-
-    def interrupt() -> None:
-        for one in current[-1:]:
-            one.stop()
-
-    async def once(variant: Scenario) -> Results:
-        current.append(Run(variant, options))
-        if len(current) > 1 and current[-2].interrupted:
-            current[-1].stop()
-        return await current[-1].go()
-
-    loop = asyncio.get_running_loop()
+def interruptible(runs: Runs) -> None:
+    """Let Ctrl-C end the run under way in order."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
-    if limit:
-        tell = Console(stderr=True, highlight=False).print
-        return await LimitSearch(scenario, limit[0].value, limit[1], once, lambda line: tell(Text(line))).search()
-    found = []
-    for _ in range(repetitions):
-        found.append(await once(scenario))
-        if found[-1].verdict == "interrupted":
-            break
-    return together(found)
+        asyncio.get_running_loop().add_signal_handler(number, runs.stop)
 
 
-def together(found: Sequence[Results]) -> Results:
-    """One result of several repetitions: medians, and the worst verdict."""
-    from loadtest.scenario.expect import evaluate
+async def repeat(scenario: Scenario, options: Options, repetitions: int) -> Results:
+    """One run or several. ValueError."""
+    from loadtest.run.repeat import Runs, together
 
-    if len(found) == 1:
-        return found[0]
-    figures = medians([results.figures for results in found])
-    groups = {name: medians([results.groups.get(name, {}) for results in found]) for name in found[-1].groups}
-    worst = max(found, key=lambda results: list(STATUS).index(results.verdict))
-    expect = evaluate({item.figure: item.limit for item in found[-1].expect}, figures, groups)
-    verdict = worst.verdict
-    if verdict in ("passed", "failed") and not any(results.notes for results in found):
-        verdict = "passed" if all(item.held for item in expect) else "failed"
-    return replace(
-        found[-1],
-        figures=figures,
-        groups=groups,
-        expect=expect,
-        verdict=verdict,
-        notes=[note for results in found for note in results.notes],
-        faults=[fault for results in found for fault in results.faults],
-        repetitions=[results.figures for results in found],
-    )
+    runs = Runs(options)
+    interruptible(runs)
+    return together((await runs.in_turn([scenario], repetitions))[0])
 
 
-def medians(all_figures: Sequence[dict[str, float | None]]) -> dict[str, float | None]:
-    """The median of each figure over those that have it."""
-    names = dict.fromkeys(name for figures in all_figures for name in figures)
-    values = {name: [v for figures in all_figures if (v := figures.get(name)) is not None] for name in names}
-    return {name: statistics.median(found) if found else None for name, found in values.items()}
+async def search(scenario: Scenario, options: Options, vary: Varied, most: int) -> Results:
+    """Find the limit; each step is told as a line on standard error. ValueError."""
+    from loadtest.run.limit import LimitSearch
+    from loadtest.run.repeat import Runs
+
+    runs = Runs(options)
+    interruptible(runs)
+    tell = Console(stderr=True, highlight=False).print
+    return await LimitSearch(scenario, vary.value, most, runs.once, lambda line: tell(Text(line))).search()
+
+
+async def alternate(a: Scenario, b: Scenario, options: Options, repetitions: int) -> list[list[Results]]:
+    """Two scenarios in turn. ValueError."""
+    from loadtest.run.repeat import Runs
+
+    runs = Runs(options)
+    interruptible(runs)
+    return await runs.in_turn([a, b], repetitions)
 
 
 def write(results: Results, json_file: Path | None, html_file: Path | None) -> None:
@@ -224,6 +201,37 @@ def compare(
         typer.echo(comparison_json(found))
     else:
         print_comparison(found)
+
+
+@app.command(epilog="Example: weir loadtest ab webinar --set-b target.url=http://127.0.0.1:8889 --json a.json b.json")
+def ab(
+    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one.")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key of both.")] = None,
+    set_b: Annotated[list[str] | None, typer.Option("--set-b", help="Override a key of B.")] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="How often each is run, in turn.")] = 3,
+    duration: Annotated[float | None, typer.Option(help="Seconds to measure instead of the scenario's.")] = None,
+    json_files: Annotated[tuple[Path, Path] | None, typer.Option("--json", help="Files for both results.")] = None,
+    quiet: Annotated[bool, typer.Option(help="No live table.")] = False,
+    allow_remote: Annotated[bool, typer.Option(help="Allow targets that are not on this machine.")] = False,
+    cores: Annotated[str | None, typer.Option(help="Cores of the load test itself.")] = None,
+    target_cores: Annotated[str | None, typer.Option(help="Cores of targets that it starts.")] = None,
+) -> None:
+    """Run a scenario against two targets (or in two ways) in turn, and compare them."""
+    from loadtest.results.compare import Side, compared, print_comparison
+    from loadtest.results.schema import write_results
+    from loadtest.run.repeat import together
+    from loadtest.run.runner import Options
+
+    both = read_scenario(scenario, set_ or [], False, duration)
+    other = read_scenario(scenario, [*(set_ or []), *(set_b or [])], False, duration)
+    options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command=" ".join(COMMAND))
+    found = carry_out(alternate(both, other, options, repetitions), options, quiet)
+    if not all(found):
+        raise stop("interrupted before both had been run", INTERRUPTED)
+    print_comparison(compared(*(Side([name] * len(side), side) for name, side in zip("AB", found, strict=True))))
+    for file, side in zip(json_files or (), found, strict=False):
+        write_results(together(side), file)
+    raise typer.Exit(max(STATUS[together(side).verdict] for side in found))
 
 
 @app.command(epilog="Example: weir loadtest report meeting.json meeting.html")
