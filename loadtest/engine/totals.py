@@ -135,9 +135,11 @@ def _add_streams(s: Any, chosen: Any, shown: Any, totals: Totals) -> None:
         return
     _add(totals, s, chosen, STREAM_FIELDS)
     totals.lost += int(s["first_missing"][chosen].sum())
-    expected = s["highest"][chosen] - s["first_position"][chosen] + 1
-    totals.expected += int(expected[s["received"][chosen] > 0].sum())
+    expected = np.where(s["received"][chosen] > 0, s["highest"][chosen] - s["first_position"][chosen] + 1, 0)
+    totals.expected += int(expected.sum())
     video, octets = s["kind"][chosen] == VIDEO, s["octets"][chosen]
+    totals.video_expected += int(expected[video].sum())
+    totals.video_given_up += int(s["given_up"][chosen[video]].sum())
     totals.video_octets += int(octets[video].sum())
     totals.audio_octets += int(octets[~video].sum())
     totals.videos += int((video & shown).sum())
