@@ -71,7 +71,7 @@ class Run:
         self.interrupted = False
         self._ending = asyncio.Event()
         self._broken_off = ""  # why the run ended before its time
-        self._target = Target(scenario.target, options.target_cores)
+        self._target = Target(scenario.target, options.target_cores, options.allow_remote)
         self._started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._begun = time.monotonic()
         self._joining = 0.0  # seconds that the joins took
