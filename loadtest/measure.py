@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-PACKAGES = ("numba", "numpy", "pylibsrtp", "aiortc", "aiohttp", "uvloop")
+PACKAGES = ("weir", "numba", "numpy", "pylibsrtp", "aiortc", "aiohttp", "uvloop")
 
 
 def cpu_seconds(pid: int) -> float:

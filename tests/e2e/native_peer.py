@@ -14,9 +14,9 @@ from urllib.parse import urljoin
 import av
 import numpy as np
 
-from loadtest.offers import Local, read_answer
-from loadtest.peer import Peer
-from loadtest.srtcp import protect_rtp
+from loadtest.stun import Address
+from loadtest.transport.offers import Local, read_answer
+from loadtest.transport.peer import Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 from tests.e2e.node import Node
@@ -60,11 +60,11 @@ class HelloInTwo(Peer):
 
     splits = 0
 
-    def send(self, data: bytes) -> None:
+    def _put(self, data: bytes, address: Address | None) -> None:
         pieces = split_hello(data)
         self.splits += len(pieces) > 1
         for piece in pieces:
-            super().send(piece)
+            super()._put(piece, address)
 
 
 async def join(node: Node, path: str, peer: Peer, sdp: str) -> str:
@@ -73,7 +73,8 @@ async def join(node: Node, path: str, peer: Peer, sdp: str) -> str:
         answer = await response.text()
         assert response.status == 201, f"{response.status} {answer}"
         location = urljoin(path, response.headers["Location"])
-    await peer.connect(read_answer(answer, "127.0.0.1"), 10)
+    await peer.connect(read_answer(answer), 10)
+    peer.read(lambda data: None)
     peer.keep_alive()
     return location
 
@@ -128,13 +129,13 @@ def payloads(access_unit: list[bytes]) -> list[bytes]:
 
 async def send_h264(peer: Peer) -> None:
     """Send in real time until cancelled."""
-    assert peer.rtcp is not None
+    assert peer.contexts is not None
     loop, sequence, begun = asyncio.get_running_loop(), 1000, asyncio.get_running_loop().time()
     for number, access_unit in enumerate(encoded()):
         parts = payloads(access_unit)
         for k, payload in enumerate(parts):
             second = H264 | (k == len(parts) - 1) << 7
             header = struct.pack("!BBHII", 0x80, second, sequence & 0xFFFF, number * 90000 // RATE, SSRC)
-            peer.send(protect_rtp(peer.rtcp, header + payload))
+            peer.send(peer.contexts._outbound.protect(header + payload))
             sequence += 1
         await asyncio.sleep(max(0.0, begun + (number + 1) / RATE - loop.time()))  # the pace of a live source

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import pytest
 
-from loadtest.offers import offer as load_offer
-from loadtest.peer import Peer
+from loadtest.transport.offers import watch_offer
+from loadtest.transport.peer import Peer
 from tests.e2e.browser import Tabs, codec, got
 from tests.e2e.native_peer import HelloInTwo, contexts, join, offer, send_h264
 from tests.e2e.node import Node
@@ -23,18 +23,16 @@ P = TypeVar("P", bound=Peer)
 
 @contextlib.asynccontextmanager
 async def closing(peer: P) -> AsyncIterator[P]:
-    """Close the peer and its socket at the end."""
+    """Close the peer at the end."""
     try:
         yield peer
     finally:
-        peer.detach()
         peer.close()
-        peer.socket.close()
 
 
 async def test_client_hello_in_two_datagrams_is_answered(node: Node, room: str) -> None:
     async with closing(HelloInTwo(contexts())) as peer:
-        location = await join(node, f"/whep/{room}/alice", peer, load_offer(peer.local, None))
+        location = await join(node, f"/whep/{room}/alice", peer, watch_offer(peer.local))
         assert peer.splits and peer.contexts is not None
         async with node.http.delete(location) as response:
             assert response.status == 200

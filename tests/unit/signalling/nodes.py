@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
@@ -17,9 +15,11 @@ import jwt
 from prometheus_client.parser import text_string_to_metric_families
 
 from config.schema import Config
-from loadtest.offers import Sources, offer, read_answer
-from loadtest.peer import Peer
-from loadtest.srtcp import protect_rtcp, protect_rtp, unprotect_rtcp
+from loadtest.stun import new_transaction
+from loadtest.transport.ice import Credentials
+from loadtest.transport.offers import Features, Local, PublishSpec, Ssrcs, publish_offer, read_answer, watch_offer
+from loadtest.transport.peer import Peer
+from mediacodecs.extensions import AUDIO_LEVEL, MID, TWCC
 from mediaserver.engine.warm import warm
 from mediaserver.node import Node
 from packetio.certificate import Certificate
@@ -31,6 +31,9 @@ FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
 KEY, SECRET = "unit", "a-secret-for-the-unit-tests-and-no-more"
 VP8_TYPE, RTX_TYPE, OPUS_TYPE, MID_ID = 96, 97, 111, 4
 DTLS = DtlsContexts(Certificate.generate())
+LITTLE = Features(codecs=("vp8",), extensions=frozenset({AUDIO_LEVEL, MID, TWCC}))
+NOWHERE = Local("abcd", "p" * 24, ":".join(["AB"] * 32), "127.0.0.1", 9)
+OFFER = watch_offer(NOWHERE, features=LITTLE)  # of nobody who could be reached
 Json = dict[str, Any]
 
 
@@ -82,13 +85,11 @@ class Running:
 
     async def join(self, path: str, *, connect: bool = True, change: Callable[[str], str] = str) -> Joined:
         """Publish or watch with a peer of its own; `change` edits the offer."""
-        sources = None
-        if path.startswith("/whip"):
-            first = secrets.randbits(30) | 1
-            sources = Sources(audio=first, video=first + 1, rtx=first + 2, cname="unit")
-        joined = Joined(Peer(DTLS), sources)
+        spec = PublishSpec() if path.startswith("/whip") else None
+        joined = Joined(Peer(DTLS), spec.ssrcs if spec else None)
         self.peers.append(joined)
-        sdp = change(offer(joined.peer.local, sources))
+        local = joined.peer.local
+        sdp = change(publish_offer(local, spec, LITTLE) if spec else watch_offer(local, features=LITTLE))
         status, joined.headers, joined.answer = await self.ask("POST", path, data=sdp, headers=SDP)
         assert status == 201, (status, joined.answer)
         joined.location = urljoin(path, joined.headers["Location"])
@@ -107,7 +108,7 @@ class Running:
 class Joined:
     """A peer that has joined: what it was told, and what it has received."""
 
-    def __init__(self, peer: Peer, sources: Sources | None) -> None:
+    def __init__(self, peer: Peer, sources: Ssrcs | None) -> None:
         self.peer, self.sources = peer, sources
         self.location, self.answer = "", ""
         self.headers: Any = None
@@ -118,14 +119,24 @@ class Joined:
 
     async def connect(self) -> None:
         """ICE and DTLS."""
-        await self.peer.connect(read_answer(self.answer, "127.0.0.1"), 5)
-        self.peer.receive = self._receive
+        await self.peer.connect(read_answer(self.answer), 5)
+        self.peer.read(self._receive)
+
+    def check(self, ufrag: str = "", password: str = "") -> None:
+        """Send a connectivity check now, with new credentials of the node's if given."""
+        agent = self.peer._agent
+        assert agent and agent.selected
+        if ufrag:
+            agent._names = Credentials(self.peer.local.ufrag, self.peer.local.password, ufrag, password)
+        agent._send(agent.selected, new_transaction(), nominate=True)
+        self.peer._advance()
 
     def _receive(self, data: bytes) -> None:
-        if 192 <= data[1] <= 223 and self.peer.rtcp:
-            self.rtcp.append(unprotect_rtcp(self.peer.rtcp, data))
+        assert self.peer.contexts
+        if 192 <= data[1] <= 223:
+            self.rtcp.append(self.peer.contexts._inbound.unprotect_rtcp(data))
             self.order.append("rtcp")
-        elif data[0] >> 6 == 2 and self.peer.contexts:
+        else:
             self.packets.append(parse(self.peer.contexts._inbound.unprotect(data)))
             self.order.append("rtp")
 
@@ -138,17 +149,17 @@ class Joined:
         self, count: int = 1, *, key: bool = True, ssrc: int = 0, size: tuple[int, int] = (640, 480)
     ) -> None:
         """So many frames of one packet."""
-        assert self.sources and self.peer.rtcp
+        assert self.sources and self.peer.contexts
         for _ in range(count):
             self.sequence += 1
             payload = vp8(self.sequence, key=key, size=size)
             where = {"pt": VP8_TYPE, "seq": self.sequence, "ts": 3000 * self.sequence, "marker": 1}
-            packet = build(payload, ssrc=ssrc or self.sources.video, ext={MID_ID: b"1"}, **where)
-            self.peer.send(protect_rtp(self.peer.rtcp, packet))
+            packet = build(payload, ssrc=ssrc or self.sources.video[0], ext={MID_ID: b"1"}, **where)
+            self.peer.send(self.peer.contexts._outbound.protect(packet))
 
     def send_rtcp(self, packet: bytes) -> None:
-        assert self.peer.rtcp
-        self.peer.send(protect_rtcp(self.peer.rtcp, packet))
+        assert self.peer.contexts
+        self.peer.send(self.peer.contexts._outbound.protect_rtcp(packet))
 
 
 def vp8(picture: int, *, key: bool, size: tuple[int, int] = (640, 480)) -> bytes:
@@ -184,8 +195,6 @@ async def running(**sections: Any) -> AsyncIterator[Running]:
                 yield made
             finally:
                 for joined in made.peers:
-                    asyncio.get_running_loop().remove_reader(joined.peer.socket)
                     joined.peer.close()
-                    joined.peer.socket.close()
     finally:
         await node.stop()

@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from loadtest.offers import Local, Remote, offer
+from loadtest.transport.offers import read_answer
 from mediaserver.signalling import app
 from tests.unit.engine.peers import until
-from tests.unit.signalling.nodes import FRAGMENT, SDP, Joined, Running, running, token
+from tests.unit.signalling.nodes import FRAGMENT, OFFER, SDP, Joined, Running, running, token
 
 PATCH = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n"
-OFFER = offer(Local("abcd", "p" * 24, ":".join(["AB"] * 32), "127.0.0.1", 9), None)
 
 
 @pytest.mark.parametrize(
@@ -128,13 +127,10 @@ async def test_ice_restart_gives_new_credentials_that_work_with_candidates(node:
     assert headers["ETag"] != viewer.headers["ETag"]
     found = dict(re.findall(r"a=(ice-ufrag|ice-pwd|candidate|mid):(.*)\r\n", fragment))
     assert found["mid"] == "0" and found["candidate"].split()[4:6] == ["127.0.0.1", str(node.node.config.media.port)]
-    assert viewer.peer._remote and found["ice-ufrag"] != viewer.peer._remote.ufrag
+    assert found["ice-ufrag"] != read_answer(viewer.answer).ufrag
     (session,) = node.node.sessions.sessions.values()
     before = session.peer.transport.last_check
-    old: Remote = viewer.peer._remote
-    viewer.peer._remote = Remote(found["ice-ufrag"], found["ice-pwd"], (), "passive", old.address, ())
-    viewer.peer._transaction = b""
-    viewer.peer._send_check()
+    viewer.check(found["ice-ufrag"], found["ice-pwd"])
     await until(lambda: session.peer.transport.last_check > before)
 
 

@@ -8,11 +8,8 @@ import aiohttp
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from loadtest.offers import Local, offer
 from packetio.certificate import Certificate
-from tests.unit.signalling.nodes import SDP, running
-
-OFFER = offer(Local("abcd", "p" * 24, ":".join(["AB"] * 32), "127.0.0.1", 9), None)
+from tests.unit.signalling.nodes import OFFER, SDP, running
 
 
 def files(folder: Path, certificate: Certificate) -> dict[str, str]:

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from config.schema import Log
-from loadtest.offers import VP8_TYPE
 from mediaserver import logs
 from tests.unit.engine.peers import until
-from tests.unit.signalling.nodes import SDP, Running
+from tests.unit.signalling.nodes import SDP, VP8_TYPE, Running
 
 ABOUT_THE_NODE = {"ready", "stopping", "stopped"}
 

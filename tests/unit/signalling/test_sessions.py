@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from loadtest.peer import JoinError
+from loadtest.transport.peer import JoinError
 from tests.unit.engine.peers import until
-from tests.unit.signalling.nodes import Running, running
+from tests.unit.signalling.nodes import OFFER, Running, running
 
 
 async def test_media_of_a_publisher_reaches_a_viewer(node: Running) -> None:
@@ -75,7 +75,7 @@ async def test_peer_with_checks_stays(node: Running) -> None:
     publisher = await node.join("/whip/lobby/alice")
     (session,) = node.node.sessions.sessions.values()
     before = session.peer.transport.last_check
-    publisher.peer._send_check()
+    publisher.check()
     await until(lambda: session.peer.transport.last_check > before)
     node.node.sessions.check()
     assert node.node.sessions.sessions
@@ -85,7 +85,7 @@ async def test_handshake_that_is_never_finished_is_ended_and_counted() -> None:
     async with running(limits={"handshake_timeout": 0.2, "handshakes": 1}) as node:
         half = await node.join("/whep/lobby/alice", connect=False)
         headers, problem = await node.refused(
-            503, "POST", "/whep/lobby/alice", data=offer_text(), headers={"Content-Type": "application/sdp"}
+            503, "POST", "/whep/lobby/alice", data=OFFER, headers={"Content-Type": "application/sdp"}
         )
         assert int(headers["Retry-After"]) > 0 and "handshakes" in problem["detail"]
         await until(lambda: not node.node.sessions.sessions)
@@ -96,13 +96,6 @@ async def test_handshake_that_is_never_finished_is_ended_and_counted() -> None:
         assert await node.metric("weir_handshake_seconds_count") == 1
 
 
-def offer_text() -> str:
-    """An offer to watch."""
-    from loadtest.offers import Local, offer
-
-    return offer(Local("abcd", "p" * 24, ":".join(["AB"] * 32), "127.0.0.1", 9), None)
-
-
 async def test_bye_of_all_streams_does_not_end_a_peer_that_goes_on_checking(node: Running) -> None:
     publisher = await node.join("/whip/lobby/alice")
     publisher.send_video()
@@ -110,10 +103,10 @@ async def test_bye_of_all_streams_does_not_end_a_peer_that_goes_on_checking(node
     await until(lambda: any(layer.active for layer in session.peer.transport.layers))
     assert publisher.sources
     publisher.send_rtcp(
-        empty_report(publisher.sources.video) + struct.pack("!BBHI", 0x81, 203, 1, publisher.sources.video)
+        empty_report(publisher.sources.video[0]) + struct.pack("!BBHI", 0x81, 203, 1, publisher.sources.video[0])
     )
     await until(lambda: session.peer.transport.record.last_goodbye)
-    publisher.peer._send_check()
+    publisher.check()
     node.node.sessions.check()
     publisher.send_video()
     await until(lambda: any(layer.active for layer in session.peer.transport.layers))
@@ -139,7 +132,7 @@ async def test_full_tables_refuse_the_join_and_nothing_else() -> None:
     async with running(limits=limits) as node:
         publisher = await node.join("/whip/lobby/alice")
         viewer = await node.join("/whep/lobby/alice")
-        sdp = {"data": offer_text().replace("recvonly", "sendonly"), "headers": {"Content-Type": "application/sdp"}}
+        sdp = {"data": OFFER.replace("recvonly", "sendonly"), "headers": {"Content-Type": "application/sdp"}}
         headers, problem = await node.refused(503, "POST", "/whip/lobby/bob", **sdp)
         assert int(headers["Retry-After"]) > 0 and "full" in problem["detail"]
         assert await node.metric("weir_joins_total", kind="whip", result="full") == 1
@@ -152,7 +145,7 @@ async def test_full_tables_refuse_the_join_and_nothing_else() -> None:
 async def test_full_room_refuses_a_join() -> None:
     async with running(limits={"participants_per_room": 1, "rooms": 1}) as node:
         await node.join("/whip/lobby/alice")
-        sdp = {"data": offer_text(), "headers": {"Content-Type": "application/sdp"}}
+        sdp = {"data": OFFER, "headers": {"Content-Type": "application/sdp"}}
         await node.refused(503, "POST", "/whep/lobby/alice", **sdp)
         await node.refused(503, "POST", "/whep/another/alice", **sdp)
 
@@ -168,7 +161,7 @@ async def test_end_of_the_node_says_goodbye_by_bye_and_then_by_dtls() -> None:
         assert 203 in kinds, "BYE"
         status, headers, _ = await node.ask("GET", "/readyz")
         assert status == 503
-        sdp = {"data": offer_text(), "headers": {"Content-Type": "application/sdp"}}
+        sdp = {"data": OFFER, "headers": {"Content-Type": "application/sdp"}}
         headers, _ = await node.refused(503, "POST", "/whep/lobby/alice", **sdp)
         assert int(headers["Retry-After"]) > 0
         assert not node.node.sessions.rooms and await node.metric("weir_transports") == 0

@@ -11,10 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from loadtest.offers import VP8_TYPE
 from mediaserver.signalling import events as stream_module
 from tests.unit.engine.peers import until
-from tests.unit.signalling.nodes import Joined, Running
+from tests.unit.signalling.nodes import VP8_TYPE, Joined, Running
 
 JSON = {"Content-Type": "application/json"}
 

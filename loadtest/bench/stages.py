@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loadtest.client import CM_ONLY, GCM_ONLY, Clients, Publisher, Subscriber
+from loadtest.bench.book import Book
+from loadtest.bench.clients import CM_ONLY, GCM_ONLY, PACKETS_A_FRAME, Clients, Publisher, Subscriber
+from loadtest.bench.server import Server, split_cores, start_node, start_yardstick
+from loadtest.bench.window import Window, histogram_quantile, quantile, run_window, spread_over_subscribers
+from loadtest.engine.engine import ClientEngine, Media
 from loadtest.measure import memory_of, threads_of
-from loadtest.publisher import PACKETS_A_FRAME
-from loadtest.report import Book
-from loadtest.server import Server, split_cores, start_node, start_yardstick
-from loadtest.sink import Sink, open_socket, quantile
-from loadtest.window import Window, histogram_quantile, run_window, spread_over_rows
+from loadtest.transport.addresses import LOOPBACK
+from loadtest.transport.peer import open_socket
 
 COST, LOSS, LATENCY, JOINS, MEMORY, START, FLOOR, FLOOD = (
     "CPU per forwarded packet",
@@ -38,11 +39,12 @@ OPENED_EVERY = 25  # one in so many subscribers opens and checks all it gets
 MEMORY_AT = 200  # subscribers for memory per subscriber
 HANDSHAKE_FORGOTTEN = 6  # seconds after which a node needs no handshake state any more
 ROOMS = 10
+FLOOR_SOCKETS = 100
 PACKETS_A_SECOND = 300  # of one publisher: 250 video, 50 audio
 HALF = 0.5  # of a core
 LATE_NS = 20_000_000  # of a publisher's packet, beyond which the load was not as meant
 GARBAGE = 240_000  # datagrams a second
-FLOOD_SUBSCRIBERS, FLOOD_FRAME_NS = 20, 10_000_000  # 1,000 video packets a second to 20
+FLOOD_SUBSCRIBERS, FLOOD_FRAMERATE = 20, 100  # 1,000 video packets a second to 20
 COST_LIMITS = {EVEN: 2.5, BURST: 1.5}  # µs at 100 subscribers
 
 
@@ -62,14 +64,14 @@ QUICK = Plan(repetitions=1, frames=50, sizes=(1, 10, 100), joins=64, frame_joins
 
 
 async def fill(
-    clients: Clients, room: str, have: int, want: int, profiles: Sequence[str] = GCM_ONLY
+    clients: Clients, room: str, have: int, want: int, profiles: Sequence[str] = GCM_ONLY, *, every: int = OPENED_EVERY
 ) -> list[Subscriber]:
-    """Join subscribers number `have` to `want` of a room, PARALLEL at a time."""
+    """Join subscribers number `have` to `want` of a room, PARALLEL at a time; one in `every` opens what it gets."""
     gate = asyncio.Semaphore(PARALLEL)
 
     async def one(k: int) -> Subscriber:
         async with gate:
-            return await clients.subscribe(room, PUBLISHER, profiles, opened=k % OPENED_EVERY == 0)
+            return await clients.subscribe(room, PUBLISHER, profiles, opened=k % every == 0)
 
     return list(await asyncio.gather(*(one(k) for k in range(have, want))))
 
@@ -161,7 +163,7 @@ async def joins(book: Book, plan: Plan) -> None:
     server_cores, _ = split_cores()
     with start_node(server_cores) as server:
         note_start(book, server)
-        async with Clients(server.base, subscribers=4 * plan.joins + plan.frame_joins, publishers=1) as clients:
+        async with Clients(server.base, subscribers=max(plan.joins, plan.frame_joins), publishers=1) as clients:
             publisher = await clients.publish("room", PUBLISHER)
             publisher.begin(burst=False)
             warm = asyncio.create_task(keep_warm(publisher))
@@ -175,7 +177,7 @@ async def joins(book: Book, plan: Plan) -> None:
 async def keep_warm(publisher: Publisher) -> None:
     """A keyframe a second, so that the log always has a fresh one."""
     while True:
-        publisher.clients.publishers.rows[publisher.row].want_key = 1
+        publisher.want_keyframe()
         await asyncio.sleep(1)
 
 
@@ -183,7 +185,7 @@ async def first_frames(book: Book, plan: Plan, clients: Clients) -> None:
     """One join after another, each to its first whole keyframe."""
     joined = []
     for _ in range(plan.frame_joins):
-        subscriber = await clients.subscribe("room", PUBLISHER)
+        subscriber = await clients.subscribe("room", PUBLISHER, opened=True)
         await subscriber.wait(frame=True, timeout=10)
         joined.append(subscriber)
     times = [s.peer.timings for s in joined]
@@ -226,7 +228,7 @@ async def latency(book: Book, plan: Plan) -> None:
     server_cores, _ = split_cores()
     with start_node(server_cores) as server:
         note_start(book, server)
-        async with Clients(server.base, subscribers=2 * total + ROOMS, publishers=ROOMS + 1) as clients:
+        async with Clients(server.base, subscribers=total + ROOMS, publishers=ROOMS) as clients:
             await latency_of(book, plan, clients, server, ROOMS, max(total // ROOMS, 1))
             await clients.leave(list(clients.sessions))
             await latency_of(book, plan, clients, server, 1, total)
@@ -238,8 +240,7 @@ async def latency_of(book: Book, plan: Plan, clients: Clients, server: Server, r
     for k in range(rooms):
         publisher = await clients.publish(f"{rooms}-{k}", PUBLISHER)
         filled.append((publisher, each))
-        for subscriber in await fill(clients, f"{rooms}-{k}", 0, each):
-            clients.sink.rows[subscriber.row].opened = 1
+        await fill(clients, f"{rooms}-{k}", 0, each, every=1)
     await run_window(clients, server, filled, burst=False, frames=25)
     window = await run_window(clients, server, filled, burst=False, frames=plan.frames)
     case = f"{rooms} rooms of {each}" if rooms > 1 else f"one room of {each}"
@@ -248,10 +249,10 @@ async def latency_of(book: Book, plan: Plan, clients: Clients, server: Server, r
             LATENCY, f"{case}, in the node, p{q * 100:g}", "µs", histogram_quantile(window.node_latency, q), limit=limit
         )
     for q in (0.5, 0.99):
-        by_row = spread_over_rows(window.latency, q)
-        if by_row.size:
-            book.note(LATENCY, f"{case}, one way, first subscriber, p{q * 100:g}", "µs", float(by_row[0]))
-            book.note(LATENCY, f"{case}, one way, last subscriber, p{q * 100:g}", "µs", float(by_row[-1]))
+        spread = spread_over_subscribers(window.latency, q)
+        if spread.size:
+            book.note(LATENCY, f"{case}, one way, first subscriber, p{q * 100:g}", "µs", float(spread[0]))
+            book.note(LATENCY, f"{case}, one way, last subscriber, p{q * 100:g}", "µs", float(spread[-1]))
     seconds = plan.frames / 25
     book.note(LATENCY, f"{case}, CPU of the server", "% of a core", window.cpu / seconds * 100)
     note_window(book, f"{EVEN}, {case}", window)
@@ -263,16 +264,14 @@ async def flood(book: Book, plan: Plan) -> None:
     with start_node(server_cores) as server:
         note_start(book, server)
         async with Clients(server.base, subscribers=FLOOD_SUBSCRIBERS, publishers=1) as clients:
-            publisher = await clients.publish("flood", PUBLISHER)
-            clients.publishers.rows[publisher.row].frame_ns = FLOOD_FRAME_NS
-            for subscriber in await fill(clients, "flood", 0, FLOOD_SUBSCRIBERS):
-                clients.sink.rows[subscriber.row].opened = 1
+            publisher = await clients.publish("flood", PUBLISHER, framerate=FLOOD_FRAMERATE)
+            await fill(clients, "flood", 0, FLOOD_SUBSCRIBERS, every=1)
             room = [(publisher, FLOOD_SUBSCRIBERS)]
             await run_window(clients, server, room, burst=False, frames=100)
             quiet = await run_window(clients, server, room, burst=False, frames=4 * plan.frames)
             note_flood(book, "without", quiet)
             seconds = plan.frames / 25 + 2.5
-            arguments = ["-m", "loadtest.flood", str(server.udp_port), str(GARBAGE), str(seconds)]
+            arguments = ["-m", "loadtest.bench.flood", str(server.udp_port), str(GARBAGE), str(seconds)]
             task = asyncio.create_task(run_python(arguments, client_cores))
             await asyncio.sleep(1.5)
             loud = await run_window(clients, server, room, burst=False, frames=4 * plan.frames)
@@ -314,19 +313,27 @@ async def run_python(arguments: Iterable[str], cores: set[int]) -> str:
 async def floor(book: Book, plan: Plan) -> None:
     """What sending alone costs on the server's core, to 100 sockets."""
     server_cores, _ = split_cores()
-    sink = Sink(100)
-    sink.start()
+    engine = ClientEngine(FLOOR_SOCKETS, publishers=0)
+    engine.start()
     try:
-        for _ in range(100):
-            sink.add(open_socket("127.0.0.1"))
-        arguments = ["-m", "loadtest.floor", *(str(port) for port in sink.ports())]
+        ports = [drained_port(engine) for _ in range(FLOOR_SOCKETS)]
+        arguments = ["-m", "loadtest.bench.floor", *map(str, ports)]
         found = json.loads(await run_python(arguments, server_cores))
         for case, value in found.items():
-            book.note(FLOOR, f"{case}, 100 sockets", "µs", value)
+            book.note(FLOOR, f"{case}, {FLOOR_SOCKETS} sockets", "µs", value)
         mix = (PACKETS_A_FRAME * found["GSO of 10, GCM"] + 2 * found["sendmmsg, GCM"]) / (PACKETS_A_FRAME + 2)
         book.note(FLOOR, MIX, "µs", mix)
     finally:
-        sink.stop()
+        engine.stop()
+
+
+def drained_port(engine: ClientEngine) -> int:
+    """A port that the engine reads, and on which nothing comes that it could open."""
+    sock, index = open_socket(LOOPBACK), engine.reserve()
+    engine.hand_over(index, sock, None, Media({}, {}, {}, {}), ssrc=1, cname="")
+    engine.clients.rows[index].counted_only = 1
+    engine.open(index)
+    return int(sock.getsockname()[1])
 
 
 def ratios(book: Book) -> None:

@@ -12,7 +12,6 @@ import os
 import resource
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -22,12 +21,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from loadtest import stages
+from loadtest.bench import stages
+from loadtest.bench.book import Book
+from loadtest.bench.server import split_cores
+from loadtest.bench.stages import QUICK, Plan
+from loadtest.drivers.base import DriverError
 from loadtest.measure import busy_seconds, machine, own_seconds
-from loadtest.peer import JoinError
-from loadtest.report import Book
-from loadtest.server import split_cores
-from loadtest.stages import QUICK, Plan
+from loadtest.transport.peer import JoinError
 
 Stage = Callable[[Book, Plan], Awaitable[None]]
 STAGES: dict[str, Stage] = {
@@ -103,7 +103,7 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
             try:
                 await asyncio.wait_for(stage(book, plan), STAGE_TIMEOUT)
                 note_others(book, name, *begun)
-            except (JoinError, RuntimeError, OSError, TimeoutError) as error:
+            except (DriverError, JoinError, RuntimeError, OSError, TimeoutError) as error:
                 failed = True
                 text = str(error) or type(error).__name__
                 book.remark(f"stage {name} failed: {text[:2000]}")
@@ -131,7 +131,3 @@ def main(args: list[str]) -> int:
     """Run with command-line arguments; returns the exit code."""
     result = app(args=args, standalone_mode=False, prog_name="weir bench", obj=args)
     return int(result or 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 Random bytes, and such as begin like RTP, RTCP, STUN or DTLS, of 1 to 1,200 bytes; from SOURCES sockets in turn, four
 alike in size by one GSO message, so that the sender is not what is measured. Runs as
-a process of its own: `python -m loadtest.flood PORT RATE SECONDS` prints the number sent.
+a process of its own: `python -m loadtest.bench.flood PORT RATE SECONDS` prints the number sent.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A compiled loop sends one 1,120-byte datagram (or a train of ten by GSO) to each of N sockets with sendmmsg, as the node
 would, with or without sealing it by AES-128-GCM first, at the pace of a publisher's packets or frames.
-Run: `python -m loadtest.floor PORT …` prints JSON, {name: µs of CPU per packet, …}.
+Run: `python -m loadtest.bench.floor PORT …` prints JSON, {name: µs of CPU per packet, …}.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 asyncio's datagram protocol, aioice's STUN, aiortc's RTP packets and pylibsrtp sessions: every packet is opened, parsed,
 given the subscriber's numbers, serialised and protected in Python, once for every subscriber. It serves one room to the
 same clients and the same measurement as the node. DTLS is ours: the handshake is not what is measured.
-Run: `python -m loadtest.yardstick HTTP_PORT UDP_PORT`.
+Run: `python -m loadtest.bench.yardstick HTTP_PORT UDP_PORT`.
 """
 
 from __future__ import annotations
@@ -132,6 +132,7 @@ def _section(
         formats=offered.formats,
         rtpmap=offered.rtpmap,
         fmtp=offered.fmtp,
+        extmap=offered.extmap,
         mid=offered.mid,
         address="127.0.0.1",
         ice_ufrag=ufrag,
@@ -148,7 +149,7 @@ def application(forwarder: Forwarder, port: int) -> web.Application:
 
     async def join(request: web.Request) -> web.Response:
         body = answer(forwarder, await request.text(), request.path.startswith("/whip"), port)
-        headers = {"Location": request.path}
+        headers = {"Location": f"{request.path}/{secrets.token_hex(8)}"}
         return web.Response(status=201, text=body, content_type="application/sdp", headers=headers)
 
     async def leave(request: web.Request) -> web.Response:
@@ -161,7 +162,7 @@ def application(forwarder: Forwarder, port: int) -> web.Application:
     app.router.add_get("/readyz", ready)
     for path in ("/whip/{room}/{identity}", "/whep/{room}/{identity}"):
         app.router.add_post(path, join)
-        app.router.add_delete(path, leave)
+        app.router.add_delete(path + "/{session}", leave)
     return app
 
 

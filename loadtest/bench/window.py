@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtest.client import Clients, Publisher
+from loadtest.bench.clients import FRAMERATE, PACKETS_A_FRAME, SECOND, Clients, Publisher
+from loadtest.bench.server import Server
 from loadtest.measure import socket_drops
-from loadtest.publisher import FRAME_NS, PACKETS_A_FRAME
-from loadtest.server import Server
+from loadtest.results.distribution import Histogram
 
+FRAME_NS = SECOND // FRAMERATE
 PACKET_NS = FRAME_NS // PACKETS_A_FRAME  # between packets that are evenly paced
 SETTLE = 0.3  # seconds without a packet that end a window
 SETTLE_MOST = 6.0
@@ -24,7 +25,7 @@ LATENCY = "forward_latency"  # what the node's histogram has in its name
 
 @dataclass
 class Window:
-    """What one window showed. cpu in seconds; late and latency in ns and as a sink's histogram, per row."""
+    """What one window showed. cpu in seconds; late in ns; latency: a histogram of the engine's for each subscriber."""
 
     cpu: float
     received: int
@@ -84,7 +85,7 @@ def node_metrics(server: Server) -> dict[float, float]:
 async def settle(clients: Clients) -> None:
     """Until nothing has come for SETTLE, SETTLE_MOST at most: a starved server is late, which is not loss."""
     seen, until = -1, time.monotonic() + SETTLE_MOST
-    while seen != (seen := clients.sink.total("packets")) and time.monotonic() < until:
+    while seen != (seen := clients.received()) and time.monotonic() < until:
         await asyncio.sleep(SETTLE)
 
 
@@ -92,37 +93,38 @@ async def run_window(
     clients: Clients, server: Server, rooms: Sequence[tuple[Publisher, int]], *, burst: bool, frames: int
 ) -> Window:
     """Let each publisher of (publisher, its subscribers) send `frames` frames, their clocks spread out."""
-    sink, rows = clients.sink, clients.publishers.rows
-    ports, before = sink.ports(), {publisher.row: publisher.sent for publisher, _ in rooms}
-    drops = socket_drops(ports), socket_drops([server.udp_port])
-    received, checked = sink.total("packets"), sink.total("checked")
-    wrong = sink.total("wrong") + sink.total("refused")
+    publishers = [publisher for publisher, _ in rooms]
+    sent = [publisher.sent for publisher in publishers]
+    drops = clients.engine.drops(), socket_drops([server.udp_port])
     buckets = await asyncio.to_thread(node_metrics, server)
-    latency = sink.rows["latency"].copy()
-    cpu = server.cpu()
-    for k, (publisher, _) in enumerate(rooms):
+    before, cpu = clients.counts(), server.cpu()
+    for k, publisher in enumerate(publishers):
         publisher.begin(burst=burst, frames=frames, phase=k * (FRAME_NS + PACKET_NS) // len(rooms))
-    while any(rows[publisher.row].running for publisher, _ in rooms):
+    while any(publisher.running for publisher in publishers):
         await asyncio.sleep(0.02)
     await settle(clients)
-    spent = server.cpu() - cpu
-    after = await asyncio.to_thread(node_metrics, server)
+    spent, after = server.cpu() - cpu, clients.counts()
+    metrics = await asyncio.to_thread(node_metrics, server)
     return Window(
         cpu=spent,
-        received=sink.total("packets") - received,
-        expected=sum((publisher.sent - before[publisher.row]) * count for publisher, count in rooms),
-        our_drops=socket_drops(ports) - drops[0],
+        received=after.received - before.received,
+        expected=sum((one.sent - was) * count for (one, count), was in zip(rooms, sent, strict=True)),
+        our_drops=clients.engine.drops() - drops[0],
         node_drops=socket_drops([server.udp_port]) - drops[1],
-        late=max(int(rows[publisher.row].late) for publisher, _ in rooms),
-        latency=sink.rows["latency"] - latency,
-        node_latency={bound: count - buckets.get(bound, 0.0) for bound, count in after.items()},
-        checked=sink.total("checked") - checked,
-        wrong=sink.total("wrong") + sink.total("refused") - wrong,
+        late=max(publisher.late for publisher in publishers),
+        latency=after.latency - before.latency,
+        node_latency={bound: count - buckets.get(bound, 0.0) for bound, count in metrics.items()},
+        checked=after.checked - before.checked,
+        wrong=after.wrong - before.wrong,
     )
 
 
-def spread_over_rows(latency: Any, q: float) -> Any:
-    """The quantile `q` of each row of a sink's latency histograms that has any, in µs, ascending."""
-    from loadtest.sink import quantile
+def quantile(latency: Any, q: float) -> float:
+    """Microseconds below which the share `q` of a latency histogram lies; nan if it is empty."""
+    found = Histogram(latency).quantile(q)
+    return float("nan") if found is None else found * 1000
 
-    return np.sort([quantile(row, q) for row in latency if row.any()])
+
+def spread_over_subscribers(latency: Any, q: float) -> Any:
+    """The quantile `q` of each subscriber's latency, of those who have any, in µs, ascending."""
+    return np.sort([quantile(one, q) for one in latency if one.any()])

@@ -147,5 +147,5 @@ def start_node(cores: set[int], transports: int = 2048) -> Server:
 def start_yardstick(cores: set[int]) -> Server:
     """The pure Python forwarder."""
     http_port, udp_port = free_ports()
-    arguments = [sys.executable, "-m", "loadtest.yardstick", str(http_port), str(udp_port)]
+    arguments = [sys.executable, "-m", "loadtest.bench.yardstick", str(http_port), str(udp_port)]
     return Server(arguments, http_port, udp_port, cores, tempfile.mkdtemp(prefix="weir-yardstick-"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from loadtest.server import split_cores
+from loadtest.bench.server import split_cores
 
 
 def test_cores_stay_split_after_the_clients_have_pinned_themselves() -> None:
