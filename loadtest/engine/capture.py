@@ -34,7 +34,7 @@ CAPTURE = np.dtype(
 )
 CAPTURED = np.dtype(
     [
-        ("client", "i8"),
+        ("client", "i8"),  # its token: rows are used again
         ("stream", "i8"),
         ("sequence", "i8"),  # RTP sequence number, widened
         ("timestamp", "i8"),  # RTP time stamp
@@ -92,7 +92,7 @@ def publish_py(address: int, value: int) -> None:
 class CapturedPacket:
     """One opened RTP packet. Times are ns of CLOCK_MONOTONIC."""
 
-    client: int
+    client: int  # token
     stream: int
     sequence: int  # widened
     timestamp: int

@@ -297,15 +297,16 @@ def take_media(e: Any, c: Any, row: int, b: Any, repaired: int, stamp: int) -> N
     if repaired == 0:
         s.received += 1
         count_reception(s, int64(rtp.timestamp), stamp, s.clock_rate)
+    sent = int64(0)
     if marks & PADDING:
         s.padding += 1
-        return
-    s.octets += int64(rtp.payload_end) - int64(rtp.payload_at)
-    sent = sent_time(e, c, s, b)
+    else:
+        s.octets += int64(rtp.payload_end) - int64(rtp.payload_at)
+        sent = sent_time(e, c, s, b)
     if sent and -EARLY <= stamp - sent <= LONGEST:
         note_latency(s, max(stamp - sent, int64(0)))
     if c.capture and e.captures:
-        keep(e, s, row, b, position, stamp, sent)
+        keep(e, c, row, b, marks, position, stamp, sent)
 
 
 @kernel
@@ -348,17 +349,18 @@ def sent_time(e: Any, c: Any, s: Any, b: Any) -> int:
 
 
 @kernel
-def keep(e: Any, s: Any, row: int, b: Any, position: int, stamp: int, captured: int) -> None:
-    """Hand the opened packet to who decodes it."""
+def keep(e: Any, c: Any, row: int, b: Any, marks: int, position: int, stamp: int, captured: int) -> None:
+    """Hand the opened packet to who decodes it; padding too, for its number must not seem to be missing."""
     ring = capture_at(e.captures)
     address = reserve(ring)
     if address == 0:
         return
-    entry, rtp = captured_at(address), e.rtp
-    entry.client, entry.stream, entry.sequence = s.client, row, position
+    s, entry, rtp = stream_of(e, row), captured_at(address), e.rtp
+    entry.client, entry.stream, entry.sequence = c.token, row, position
     entry.timestamp, entry.codec, entry.marker = rtp.timestamp, s.codec, rtp.marker
-    video = s.kind == VIDEO and e.checks
-    entry.keyframe, entry.start = (e.frame.keyframe, e.frame.start) if video else (1, 1)
-    entry.stamp, entry.captured = stamp, captured
     at = int64(rtp.payload_at)
-    capture(ring, b.ctypes.data + at, int64(rtp.payload_end) - at)
+    sound = s.kind != VIDEO
+    entry.keyframe = 1 if sound or marks & KEY else 0
+    entry.start = 1 if sound or marks & STARTS else 0
+    entry.stamp, entry.captured = stamp, captured
+    capture(ring, b.ctypes.data + at, max(int64(rtp.payload_end) - at, 0))

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loadtest.clips.reel import Reel
 from loadtest.drivers.base import Driver, DriverError
 from loadtest.engine.engine import ClientEngine, Media, Network
 from loadtest.engine.layout import AUDIO, NO_TYPE, VIDEO
@@ -21,11 +20,13 @@ from loadtest.run.people import Person, Session, room_name
 from loadtest.run.reels import Reels
 from loadtest.scenario.schema import Link, Publishers, Scenario
 from loadtest.transport.offers import PublishSpec, Remote, Ssrcs, publish_offer, read_answer, watch_offer
-from loadtest.transport.peer import JoinError, Peer, Timings
+from loadtest.transport.peer import JoinError, Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 
 LEAVING_AT_ONCE = 32
+KINDS_OF_FAULTS = 500  # that are told apart: messages of a server may differ for each client
+LEFT, KILLED = "left", "killed"  # why a session has ended, besides what the server did
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,14 @@ class Crowd:
         self._dtls = DtlsContexts(Certificate.generate())
         self._by_index: dict[int, Session] = {}
         self._seed = scenario.seed << 20
+        self._over = False  # nobody is to be here any more
         engine.on_datagram = self._on_datagram
 
     def note(self, person: Person, what: str) -> None:
         """Write down that a person saw something wrong."""
         key = person.group.name, room_name(self.scenario, person.room), what
+        if key not in self._faults and len(self._faults) >= KINDS_OF_FAULTS:
+            key = *key[:2], "something else went wrong"
         self._faults[key] += 1
         self._examples.setdefault(key, person.identity)
 
@@ -79,6 +83,11 @@ class Crowd:
     def alive(self) -> int:
         """Of these, those that have not ended of themselves."""
         return sum(not session.ended for session in self._by_index.values())
+
+    @property
+    def watching(self) -> int:
+        """Of these, those that receive."""
+        return sum(not session.ended and session.publisher is not None for session in self._by_index.values())
 
     async def join(self, person: Person) -> bool:
         """All sessions of a person, side by side. False: at least one failed; the others stay."""
@@ -104,21 +113,23 @@ class Crowd:
 
     async def _connect(self, person: Person, session: Session) -> None:
         index = self.engine.reserve(self.groups.index(person.group.name))
-        self._set_network(person, index)
-        peer = None
         try:
-            peer = Peer(self._dtls, self.host, allow_remote=self.allow_remote, gate=self.engine.gate(index))
-            session.peer = peer
-            remote, spec = await self._signal(person, session, peer)
-            await peer.connect(remote, self.scenario.joins.timeout)
+            self._set_network(person, index)
+            session.peer = Peer(self._dtls, self.host, allow_remote=self.allow_remote, gate=self.engine.gate(index))
+            remote, spec = await self._signal(person, session, session.peer)
+            await session.peer.connect(remote, self.scenario.joins.timeout)
         except BaseException as error:
-            if peer:
-                peer.close()
+            if session.peer:
+                session.peer.close()
             self.engine.give_back(index)
-            if session.handle and isinstance(error, JoinError):
+            if isinstance(error, JoinError):
                 await self._say_goodbye(session)
             raise
-        self._hand_over(person, session, index, remote, spec)
+        try:
+            self._hand_over(person, session, index, remote, spec)
+        except (ValueError, IndexError) as error:
+            await self._leave(session)
+            raise JoinError(f"the answer can't be used: {error}", "answer") from error
 
     def _set_network(self, person: Person, index: int) -> None:
         network = self.scenario.networks.get(person.group.network or "")
@@ -139,7 +150,6 @@ class Crowd:
         try:
             return read_answer(accepted.answer, spec), spec
         except ValueError as error:
-            await self._say_goodbye(session)
             raise JoinError(f"the answer can't be used: {error}", "answer") from error
 
     def _spec(self, person: Person) -> PublishSpec | None:
@@ -158,14 +168,14 @@ class Crowd:
         peer, engine = session.peer, self.engine
         assert peer is not None
         cname = spec.ssrcs.cname if spec else secrets.token_hex(8)
-        sock, contexts = peer.detach(), peer.contexts
-        engine.hand_over(index, sock, contexts, media_of(remote), ssrc=secrets.randbits(31) | 1, cname=cname)
+        sock, contexts, media = peer.detach(), peer.contexts, media_of(remote)
+        session.index = index
+        engine.hand_over(index, sock, contexts, media, ssrc=secrets.randbits(31) | 1, cname=cname)
         row = engine.clients.rows[index]
         row.watches, row.capture = int(spec is None), int(person.decodes)
         row.opened = int(spec is None and self._synthetic(person))
         if spec:
             self._add_sources(person, index, remote, spec)
-        session.index = index
         self._by_index[index] = session
         peer.closed = lambda why: self._on_end(person, session, why)
         peer.lost = lambda why: self._on_end(person, session, why)
@@ -211,43 +221,50 @@ class Crowd:
             session.peer.take(data)
 
     def _on_end(self, person: Person, session: Session, why: str) -> None:
-        if not session.ended:
+        if not session.ended and not self._over:
             session.ended = why
             self.broken += 1
             self.note(person, why)
 
     async def leave(self, person: Person) -> None:
-        """End all sessions of a person as a client does that means it: DELETE and a DTLS alert."""
+        """End all sessions of a person as a client does that means it: DELETE and a DTLS alert.
+
+        What a cancelled call has not ended, the next one does.
+        """
         person.state = "away"
-        sessions, person.sessions = person.sessions, []
-        await asyncio.gather(*(self._leave(session) for session in sessions))
+        await asyncio.gather(*(self._end(person, session) for session in person.sessions))
+
+    async def _end(self, person: Person, session: Session) -> None:
+        await (self._forget(session, polite=False) if session.ended == KILLED else self._leave(session))
+        if session in person.sessions:
+            person.sessions.remove(session)
 
     async def _leave(self, session: Session) -> None:
-        if session.handle and not session.ended:
-            session.ended = "left"  # that the server now closes DTLS is no news
+        if not session.ended:
+            session.ended = LEFT  # that the server now closes DTLS is no news
             await self._say_goodbye(session)
         await self._forget(session, polite=True)
 
     async def _say_goodbye(self, session: Session) -> None:
+        handle, session.handle = session.handle, ""
+        if not handle:
+            return
         try:
-            await self.driver.leave(session.handle)
+            await self.driver.leave(handle)
         except DriverError:
             pass  # a server that is gone, or has ended the session already
 
     async def _forget(self, session: Session, *, polite: bool) -> None:
         """Take the client out of the engine, its counters kept, and close everything of it."""
-        peer = session.peer
         if session.index:
             self.note_steps(session)
             self._by_index.pop(session.index, None)
-            if peer:
-                if not polite:
-                    peer.gate = lambda outgoing, size, now: -1  # not a word any more
-                peer.close()
-            await self.engine.remove(session.index)
-            session.index = 0
-        elif peer:
-            peer.close()
+        if session.peer:
+            if not polite:
+                session.peer.gate = lost
+            session.peer.close()  # while the engine has not closed the socket: the alert has to leave
+        await self.engine.remove(session.index)
+        session.index = 0
 
     def kill(self, person: Person) -> None:
         """Let a person vanish: not a packet more, as when the power fails. `bury` closes its sockets."""
@@ -255,31 +272,39 @@ class Crowd:
         for session in person.sessions:
             if session.index:
                 self.engine.silence(session.index)
-                session.ended = session.ended or "killed"
+                session.ended = KILLED
                 if session.peer:
-                    session.peer.gate = lambda outgoing, size, now: -1
+                    session.peer.gate = lost
 
     async def bury(self, person: Person) -> None:
         """Close what a killed person has left."""
-        sessions, person.sessions = person.sessions, []
-        for session in sessions:
-            await self._forget(session, polite=False)
+        await asyncio.gather(*(self._end(person, session) for session in person.sessions))
 
     async def everybody_out(self, people: Iterable[Person]) -> None:
-        """All leave, a few at a time."""
-        gate = asyncio.Semaphore(LEAVING_AT_ONCE)
+        """All leave, a few at a time: those who watch first, so that nobody sees others leave. Nobody comes after."""
+        self._over = True
+        gate, people = asyncio.Semaphore(LEAVING_AT_ONCE), [person for person in people if person.sessions]
 
         async def one(person: Person) -> None:
             async with gate:
                 await (self.bury(person) if person.state == "dead" else self.leave(person))
 
-        await asyncio.gather(*(one(person) for person in people if person.sessions))
+        for publish in (False, True):
+            await asyncio.gather(*(one(person) for person in people if person.publishes == publish))
+
+    def close(self) -> None:
+        """Close at once what `everybody_out` had no time for; the engine closes the sockets."""
+        self._over = True
+        for session in self._by_index.values():
+            if session.peer:
+                session.peer.close()
 
     def note_steps(self, session: Session) -> None:
         """Keep what a join took, before the client goes."""
         t = session.timings
-        if not session.publisher or not t.secured or not t.begun:
+        if session.publisher is None or session.noted or not t.secured:
             return
+        session.noted = True
         first_packet, first_frame = self._firsts(session)
         self.steps.append(
             Step(
@@ -290,7 +315,6 @@ class Crowd:
                 frame=(first_frame - t.begun) / 1e6 if first_frame else None,
             )
         )
-        session.peer.timings = Timings() if session.peer else Timings()  # type: ignore[union-attr]
 
     def _firsts(self, session: Session) -> tuple[int, int]:
         row = self.engine.clients.rows[session.index]
@@ -303,6 +327,11 @@ class Crowd:
         """Keep what the joins of all who are still here took."""
         for session in list(self._by_index.values()):
             self.note_steps(session)
+
+
+def lost(outgoing: bool, size: int, now: int) -> int:
+    """The gate of a client that is dead."""
+    return -1
 
 
 def media_of(remote: Remote) -> Media:
@@ -330,6 +359,3 @@ def _link(link: Link | None) -> Network | None:
         rate_kbit=link.rate or 0,
         queue_ms=link.queue,
     )
-
-
-__all__ = ["Crowd", "Reel", "Step", "media_of"]

@@ -29,6 +29,16 @@ class Stream:
     next: int = -1
     frame: list[CapturedPacket] = field(default_factory=list)
 
+    @property
+    def sound(self) -> bool:
+        """Whether it is sound: each packet is a frame that can be decoded."""
+        return self.decoder.codec == OPUS
+
+    def interrupt(self) -> None:
+        """Something is missing: what refers to it is not decoded, the next keyframe is."""
+        self.frame.clear()
+        self.decoder.started = self.sound
+
 
 class Decoding:
     """The decoding thread. `capture_time(client, number)` is when a publisher captured a frame, ns; 0: unknown."""
@@ -36,6 +46,7 @@ class Decoding:
     def __init__(self, ring: CaptureRing, capture_time: Callable[[int, int], int]) -> None:
         self._ring, self._capture_time = ring, capture_time
         self._streams: dict[tuple[int, int], Stream] = {}
+        self._undecodable: set[int] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
         self.latency = Histogram()
@@ -53,8 +64,9 @@ class Decoding:
 
     def counts(self) -> dict[str, int]:
         """clients, frames, errors and unread pictures until now; of video."""
-        videos = [s.decoder for s in list(self._streams.values()) if s.decoder.codec != OPUS]
-        clients = {client for client, _ in list(self._streams)}
+        streams = dict(self._streams)
+        videos = [stream.decoder for stream in streams.values() if not stream.sound]
+        clients = {client for client, _ in streams}
         return {
             "clients": len(clients),
             "frames": sum(decoder.frames for decoder in videos),
@@ -63,13 +75,14 @@ class Decoding:
         }
 
     def _run(self) -> None:
-        while True:
-            ending = self._stop.is_set()
-            while (packet := self._ring.pop()) is not None:
+        while not self._stop.is_set():
+            while not self._stop.is_set() and (packet := self._ring.pop()) is not None:
                 self.take(packet)
-            if ending:
-                return
             self._stop.wait(PAUSE)
+        for _ in range(self._ring.count):  # what is in it now: more may come for ever
+            if (packet := self._ring.pop()) is None:
+                return
+            self.take(packet)
 
     def take(self, packet: CapturedPacket) -> None:
         """One packet, in whatever order; frames leave in order, and a hole is jumped after REORDER packets."""
@@ -83,30 +96,32 @@ class Decoding:
         stream.waiting[packet.sequence] = packet
         if len(stream.waiting) > REORDER and stream.next not in stream.waiting:
             stream.next = min(stream.waiting)
-            stream.frame.clear()
+            stream.interrupt()
         while (following := stream.waiting.pop(stream.next, None)) is not None:
             stream.next += 1
             self._add(stream, following)
 
     def _stream(self, packet: CapturedPacket) -> Stream | None:
         key = packet.client, packet.stream
-        if key not in self._streams:
+        if key not in self._streams and packet.codec not in self._undecodable:
             try:
                 self._streams[key] = Stream(Decoder(packet.codec))
             except ValueError:
-                self.unknown += 1
-                return None
-        return self._streams[key]
+                self._undecodable.add(packet.codec)
+        self.unknown += key not in self._streams
+        return self._streams.get(key)
 
     def _add(self, stream: Stream, packet: CapturedPacket) -> None:
         """One packet of a stream, in order."""
+        if not packet.payload:
+            return  # padding
         if stream.frame and stream.frame[0].timestamp != packet.timestamp:
-            stream.frame.clear()  # its end never came
+            self._decode(stream)  # it has no marker
         if not stream.frame and not packet.start:
+            stream.interrupt()
             return
-        if packet.payload:
-            stream.frame.append(packet)
-        if stream.frame and (packet.marker or stream.decoder.codec == OPUS):
+        stream.frame.append(packet)
+        if packet.marker or stream.sound:
             self._decode(stream)
 
     def _decode(self, stream: Stream) -> None:

@@ -14,15 +14,15 @@ from loadtest.run.people import Person, Roster
 from loadtest.run.target import Target, TargetError
 from loadtest.scenario.schema import Action, ChangeLayer, Kill, Mute, RestartTarget, Scenario
 
-Background = Callable[[Coroutine[Any, Any, Any]], None]
+Again = Callable[[list[Person]], Coroutine[Any, Any, None]]
 
 
 class Events:
     """Churn and actions of one run, chosen by the scenario's seed."""
 
-    def __init__(self, scenario: Scenario, roster: Roster, crowd: Crowd, target: Target, again: Any) -> None:
+    def __init__(self, scenario: Scenario, roster: Roster, crowd: Crowd, target: Target, again: Again) -> None:
         self.scenario, self.roster, self.crowd, self.target = scenario, roster, crowd, target
-        self._again: Callable[[list[Person]], Coroutine[Any, Any, None]] = again  # joins people at the scenario's rate
+        self._again = again  # joins people at the scenario's rate
         self._random = random.Random(scenario.seed)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving: set[asyncio.Task[Any]] = set()
@@ -69,9 +69,13 @@ class Events:
         if here:
             person = self._random.choice(here)
             person.state = "leaving"
-            task = asyncio.get_running_loop().create_task(self.crowd.leave(person))
+            task = asyncio.get_running_loop().create_task(self._leave(person))
             self._leaving.add(task)
             task.add_done_callback(self._done)
+
+    async def _leave(self, person: Person) -> None:
+        await self.crowd.leave(person)
+        self.roster.subscribers.remove(person)
 
     def _one_joins(self) -> None:
         group = self._random.choice(self.scenario.subscribers)
@@ -97,11 +101,11 @@ class Events:
 
     async def _mute(self, action: Mute) -> None:
         kind = AUDIO if action.kind == "audio" else VIDEO
-        clients = [session.index for p in self._some(action.group, action.count) for session in p.sessions]
+        sessions = [session for p in self._some(action.group, action.count) for session in p.sessions]
         for muted in (True, False):
-            for index in clients:
-                if index:
-                    self.crowd.engine.mute(index, kind, muted)
+            for session in sessions:
+                if session.index:  # it may have left meanwhile
+                    self.crowd.engine.mute(session.index, kind, muted)
             if action.lasting is None:
                 return
             if muted:

@@ -18,7 +18,8 @@ class Session:
     peer: Peer | None = None
     handle: str = ""  # what the driver calls it
     index: int = 0  # the engine's client; 0: not handed over
-    ended: str = ""  # why it ended of itself
+    ended: str = ""  # why it ended: what the server did, or that it left or was killed
+    noted: bool = False  # what its join took was written down
 
     @property
     def timings(self) -> Timings:

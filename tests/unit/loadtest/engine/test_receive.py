@@ -295,7 +295,7 @@ def test_captured_packets_can_be_decoded_elsewhere(watch: Watch) -> None:
         (True, False, False),
         (False, False, False),
     ]
-    assert found[0].client == 1 and abs(found[0].captured - (START - 5 * MS)) < 2 and found[1].captured == 0
+    assert found[0].client == watch.c.token and abs(found[0].captured - (START - 5 * MS)) < 2 and found[1].captured == 0
     assert found[1].sequence - found[0].sequence == 2 and found[0].stamp == START
 
 
