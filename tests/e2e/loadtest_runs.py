@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -27,7 +26,7 @@ from loadtest.scenario.load import load_scenario
 from loadtest.scenario.schema import Scenario
 from tests.e2e.node import Node
 
-AIORTC_SERVER = Path(__file__).parents[1] / "peers" / "aiortc_server.py"
+PEERS = Path(__file__).parents[1] / "peers"
 READY = 60.0  # seconds until a server made of Python has started
 SYNTHETIC = {"video": {"codec": "synthetic", "framerate": 25, "packets_per_frame": 4, "packet_size": 800}}
 CAMERA = {"video": {"codec": "vp8", "width": 320, "height": 180, "framerate": 25, "bitrate": 300}, "audio": {}}
@@ -112,10 +111,10 @@ def children(pid: int) -> list[int]:
 
 
 @contextlib.asynccontextmanager
-async def aiortc_server(*arguments: str) -> AsyncIterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The second server as a process of its own: its URL and the process, which is ended at the end."""
-    command = [sys.executable, str(AIORTC_SERVER), "0", *arguments]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+async def server(script: Path, *arguments: str) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """A server of tests/peers as a process of its own: its URL and the process, which is ended at the end."""
+    command = [sys.executable, str(script), *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     try:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), READY)
@@ -123,27 +122,28 @@ async def aiortc_server(*arguments: str) -> AsyncIterator[tuple[str, subprocess.
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.communicate(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.communicate()
+        await end_of(process, 10)
+
+
+def aiortc_server(*arguments: str) -> contextlib.AbstractAsyncContextManager[tuple[str, asyncio.subprocess.Process]]:
+    """The second server, which shares nothing with the node."""
+    return server(PEERS / "aiortc_server.py", "0", *arguments)
 
 
 async def command_line(*arguments: str, seconds: float = 60.0) -> tuple[int, str]:
     """`python -m loadtest …` to its end: exit status, and all that it printed."""
-    process = await begin_command(*arguments)
-    return await end_of(process, seconds)
+    return await end_of(await begin_command(*arguments), seconds)
 
 
 async def begin_command(*arguments: str) -> asyncio.subprocess.Process:
     """`python -m loadtest …` as a process."""
     command = [sys.executable, "-m", "loadtest", *arguments]
-    return await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out, err = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    return await asyncio.create_subprocess_exec(*command, stdout=out, stderr=err, env=os.environ | {"COLUMNS": "200"})
 
 
 async def end_of(process: asyncio.subprocess.Process, seconds: float = 60.0) -> tuple[int, str]:
-    """Exit status and output of a process; killed when it does not end in time."""
+    """Exit status and output of a process; one that does not end in time is killed, and fails the test."""
     try:
         output, _ = await asyncio.wait_for(process.communicate(), seconds)
     except TimeoutError:

@@ -183,6 +183,8 @@ async def test_server_that_dies_ends_the_run_with_what_was_measured(own_node: Ma
     story = seen(results)
     assert results.verdict == "failed" and f"process {node_pid(results)} is gone" in told(results), story
     assert figure(results, "joins.done") == 6 and figure(results, "packets.received", "others") > 0, story
+    assert {fault.group: fault.count for fault in results.faults} == {"audience": 3, "others": 2}, story
+    assert all("no media any more" in fault.what for fault in results.faults), story
     assert results.duration < 60 and len(results.series["time"]) >= 3
 
 
@@ -192,7 +194,7 @@ def node_pid(results: Results) -> int | None:
 
 
 async def test_server_that_stops_sending_is_noticed(tmp_path: Path) -> None:
-    async with aiortc_server("--stop-after", "6") as (url, _):
+    async with aiortc_server("--stop-after", "4") as (url, _):
         scenario = scenario_of(
             tmp_path,
             "silent",
@@ -226,7 +228,7 @@ async def test_restarted_target_is_joined_again_by_everybody(tmp_path: Path) -> 
         tmp_path,
         "restart",
         f"http://{HOST}:{http}",
-        duration=8,
+        duration=6,
         target={"command": [sys.executable, "-m", "mediaserver.cli", "serve", str(file)], "start_timeout": 60},
         publishers=[{"name": "hosts", "count": 2, "media": "synthetic"}],
         actions=[{"at": 1, "do": "restart-target"}],

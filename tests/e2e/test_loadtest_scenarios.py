@@ -14,10 +14,15 @@ from loadtest.results.schema import from_json, to_json
 from loadtest.scenario.load import shipped as names
 from loadtest.scenario.schema import Scenario
 from loadtest.scenario.short import shorten
-from tests.e2e.loadtest_runs import CAMERA, aiortc_server, figure, not_held, run, scenario_of, seen, shipped
+from tests.e2e.loadtest_runs import CAMERA, aiortc_server, compiled, figure, not_held, run, scenario_of, seen, shipped
 from tests.e2e.node import Node
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+__all__ = ["compiled"]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.usefixtures("compiled"),
+]
 SECONDS = 3.0
 
 
