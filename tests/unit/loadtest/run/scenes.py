@@ -1,0 +1,107 @@
+"""A crowd with its engine, in front of a server that is really there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+
+from loadtest.drivers.make import make_driver
+from loadtest.engine.engine import ClientEngine
+from loadtest.engine.totals import Totals, sum_of
+from loadtest.run.crowd import Crowd
+from loadtest.run.people import Person, Roster
+from loadtest.run.reels import Reels
+from loadtest.scenario.schema import Scenario
+from tests.e2e.node import KEY, SECRET, Node
+
+HOST = "127.0.0.1"
+SYNTHETIC = {"video": {"codec": "synthetic", "framerate": 25.0, "packets_per_frame": 4, "packet_size": 500}}
+Keys = dict[str, Any]
+
+
+def scenario_of(name: str, url: str, **keys: Any) -> Scenario:
+    """One publisher of synthetic media and three viewers, unless told."""
+    base: Keys = {
+        "name": name,
+        "seed": 5,
+        "target": {"url": url, "token_key": KEY, "token_secret": SECRET},
+        "duration": 1.0,
+        "joins": {"rate": 500.0},
+        "media": {"synthetic": SYNTHETIC},
+        "publishers": [{"name": "hosts", "media": "synthetic"}],
+        "subscribers": [{"name": "audience", "count": 3}],
+    }
+    return Scenario.model_validate(base | keys)
+
+
+class Scene:
+    """What a run has, without the run."""
+
+    def __init__(self, scenario: Scenario, capacity: int, publishers: int = 2) -> None:
+        self.scenario, self.roster = scenario, Roster(scenario)
+        self.engine = ClientEngine(capacity, publishers)
+        self.driver = make_driver(scenario.target, False)
+        reels = Reels(scenario)
+        reels.prepare()
+        self.crowd = Crowd(scenario, self.driver, self.engine, reels, HOST, False)
+
+    @property
+    def total(self) -> Totals:
+        return sum_of(self.engine.totals())
+
+    async def join(self) -> None:
+        """Everybody, publishers first."""
+        for people in (self.roster.publishers, self.roster.subscribers):
+            await asyncio.gather(*(self.crowd.join(person) for person in people))
+
+    def person(self, k: int) -> Person:
+        """A viewer."""
+        return self.roster.subscribers[k]
+
+
+@contextlib.asynccontextmanager
+async def scene(name: str, url: str, capacity: int = 16, **keys: Any) -> AsyncIterator[Scene]:
+    """Everybody leaves in the end."""
+    made = Scene(scenario_of(name, url, **keys), capacity)
+    made.engine.start()
+    try:
+        yield made
+    finally:
+        await made.crowd.everybody_out(made.roster.everybody)
+        await made.driver.close()
+        made.engine.stop()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that happens by itself."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def transports(node: Node) -> int:
+    """Transports that the node has now."""
+    return int((await node.metrics()).total("weir_table_used", table="transports"))
+
+
+async def transports_become(node: Node, wanted: int, seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while await transports(node) != wanted:
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def answering(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
+    """An HTTP server that answers as it likes; its URL."""
+    runner = web.ServerRunner(web.Server(handler), handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, HOST, 0)
+    await site.start()
+    try:
+        yield f"http://{HOST}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
