@@ -14,6 +14,7 @@ from loadtest.run.target import Usage
 from loadtest.run.tool import Mark
 
 Figures = dict[str, float | None]
+SHORTEST = 1e-6  # seconds: no time at all is no reason to fail
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 
 
@@ -57,6 +58,7 @@ def join_figures(attempted: int, done: int, failed: int, seconds: float, steps: 
 
 def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
     """Of what a group (or all) received and sent in `seconds`; sessions is how many received."""
+    seconds = max(seconds, SHORTEST)
     latency = Histogram(totals.latency)
     found: Figures = {f"latency.{name}": latency.quantile(q) for name, q in QUANTILES.items()}
     found |= {
@@ -86,7 +88,7 @@ def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
 
 def tool_figures(before: Moment, after: Moment, late_ms: float) -> Figures:
     """What the load test itself used between two moments."""
-    seconds = after.at - before.at
+    seconds = max(after.at - before.at, SHORTEST)
     cpu = after.tool.cpu - before.tool.cpu
     packets = received(before, after)
     return {
@@ -101,7 +103,7 @@ def target_figures(before: Moment, after: Moment, empty: Usage | None) -> Figure
     """What the target used between two moments; `empty` is what it used before anybody joined."""
     if not before.target or not after.target:
         return {}
-    seconds = after.target.at - before.target.at
+    seconds = max(after.target.at - before.target.at, SHORTEST)
     cpu = after.target.cpu - before.target.cpu
     packets = received(before, after)
     grown = after.target.resident - empty.resident if empty else 0

@@ -44,7 +44,10 @@ def layers_of(video: Video) -> list[tuple[str, Reel]]:
     if video.codec == "synthetic":
         return [("", Reel.synthetic(video.framerate, video.packets_per_frame, video.packet_size))]
     if video.pcap:
-        return [("", Reel.from_pcap(video.pcap, video.codec))]
+        try:
+            return [("", Reel.from_pcap(video.pcap, video.codec))]
+        except OSError as error:
+            raise ValueError(f"{video.pcap}: {error.strerror}") from error
     profile = VideoProfile(
         codec=video.codec,
         width=video.width,

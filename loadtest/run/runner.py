@@ -34,7 +34,7 @@ from loadtest.run.people import Person, Roster, Session
 from loadtest.run.reels import Reels
 from loadtest.run.sampler import Sampler
 from loadtest.run.target import Target, TargetError, Usage
-from loadtest.run.tool import Tool, bottlenecks
+from loadtest.run.tool import Tool, allow_sockets, asides, bottlenecks
 from loadtest.scenario.expect import evaluate
 from loadtest.scenario.load import as_text
 from loadtest.scenario.schema import Scenario
@@ -77,6 +77,7 @@ class Run:
         self._joining = 0.0  # seconds that the joins took
         self._empty: Usage | None = None
         self._window: tuple[Moment, Moment] | None = None
+        self._watching: dict[str, int] = {}  # by group, sessions that received at the end
         self._late = 0.0
         self._faults: list[tuple[Person, str]] = []
 
@@ -95,6 +96,7 @@ class Run:
         self.roster = Roster(self.scenario)
         sessions = self.scenario.sessions()
         room_for_churn = 64 + int(self.scenario.churn.joins * self.scenario.duration)
+        allow_sockets(sessions + room_for_churn)
         impaired = sum(self.scenario.size_of(group) for group in self.scenario.groups().values() if group.network)
         self.engine = ClientEngine(
             sessions + room_for_churn,
@@ -128,6 +130,7 @@ class Run:
         finally:
             self.crowd.note_all_steps()
             await self._until_done(self.crowd.everybody_out(self.roster.everybody), 15.0)
+            self.crowd.close()
             await driver.close()
             self.decoding.stop()
 
@@ -224,6 +227,7 @@ class Run:
             after = self._moment()
             self._late = self.tool.late_ms()
             self._window = before, after
+            self._watching = {name: self._watching_of(name) for name in self.crowd.groups}
             await events.stop()
             self.notes += events.notes
             self._note_silence()
@@ -270,11 +274,17 @@ class Run:
         last = int(self.engine.clients.rows[session.index].last_packet)
         if last == 0:
             return "joined, but no media came"
+        if why := self._target.dead:
+            return f"no media any more: {why}"
         return f"no media in the last {SILENT:g} s" if now - last > SILENT * 1e9 else ""
 
     def _moment(self) -> Moment:
-        sessions = sum(len(person.sessions) for person in self.roster.subscribers if person.state == "here")
-        return Moment(time.monotonic(), self.engine.totals(), self.tool.mark(), self._target.usage(), sessions)
+        totals, usage = self.engine.totals(), self._target.usage()
+        return Moment(time.monotonic(), totals, self.tool.mark(), usage, self.crowd.watching)
+
+    def _watching_of(self, group: str) -> int:
+        """Sessions of a group that receive now."""
+        return sum(len(person.watches) for person in self.roster.by_group(group) if person.state == "here")
 
     def _capture_time(self, client: int, number: int) -> int:
         """When the only publisher captured the frame with this number, ns; 0 when there are several."""
@@ -303,6 +313,7 @@ class Run:
         if self._window:
             in_the_way = bottlenecks(self._window[0].tool, self._window[1].tool, self._late)
             notes += [f"no verdict: {what}" for what in in_the_way]
+            notes += asides(self._window[0].tool, self._window[1].tool)
             verdict = "no verdict" if in_the_way else verdict
         if self._broken_off:
             notes.insert(0, f"the run was broken off: {self._broken_off}")
@@ -354,8 +365,7 @@ class Run:
             distributions["latency"] = Histogram(new.latency).distribution()
             for number, name in enumerate(crowd.groups):
                 part = after.totals.get(number, Totals()).since(before.totals.get(number, Totals()))
-                people = [person for person in self.roster.by_group(name) if person.state == "here"]
-                groups[name] = media_figures(part, seconds, sum(len(person.watches) for person in people))
+                groups[name] = media_figures(part, seconds, self._watching.get(name, 0))
         return figures, groups, distributions
 
     def _decode_figures(self) -> Figures:

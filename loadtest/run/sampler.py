@@ -17,7 +17,7 @@ SERIES = {
     "packets.rate": "packets.rate",
     "nack.rate": "nack.rate",
 }  # name in the results -> figure
-MOST = 3600  # points kept: beyond, every other one is left out, again and again
+MOST = 3600  # points kept, an even number: then every other one is left out, again and again
 
 
 class Sampler:
@@ -58,7 +58,7 @@ class Sampler:
         series["joined"].append(now.sessions)
         series["bitrate"].append(bitrate)
         series["joins.rate"].append(figures["joins.rate"])
-        if len(series["time"]) > MOST:
+        if len(series["time"]) == MOST:
             self._stride *= 2
             for values in series.values():
                 del values[::2]

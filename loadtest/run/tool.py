@@ -6,11 +6,13 @@ A tool that is the bottleneck measures itself. It must say so, and then there is
 from __future__ import annotations
 
 import os
+import resource
 import time
 from dataclasses import dataclass
 
 from loadtest.engine.engine import ClientEngine
 
+SPARE_FILES = 256  # for HTTP, logs and whatever else
 BUSY = 0.92  # of a core: the engine's thread has no time left
 LATE_MS = 20.0  # of a publisher's packet, beyond which the load was not what the scenario says
 
@@ -26,6 +28,16 @@ class Mark:
     held_lost: int
     events_lost: int
     captures_lost: int
+
+
+def allow_sockets(count: int) -> None:
+    """Raise the limit of open files so that `count` sockets fit. ValueError when the system does not allow that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + SPARE_FILES
+    if hard != resource.RLIM_INFINITY and needed > hard:
+        raise ValueError(f"the scenario needs {needed} open files, and this system allows {hard} (ulimit -Hn)")
+    if soft != resource.RLIM_INFINITY and needed > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class Tool:
@@ -54,6 +66,14 @@ class Tool:
     def forget_lateness(self) -> None:
         """Count lateness anew."""
         self._engine.state.late = 0
+
+
+def asides(before: Mark, after: Mark) -> list[str]:
+    """What else of the tool's a reader must know, though it was not in the load's way."""
+    lost = after.captures_lost - before.captures_lost
+    if not lost:
+        return []
+    return [f"{lost} packets found no room on the way to the decoders: not all that came was decoded"]
 
 
 def bottlenecks(before: Mark, after: Mark, late_ms: float) -> list[str]:

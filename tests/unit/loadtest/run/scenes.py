@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -95,7 +95,7 @@ async def transports_become(node: Node, wanted: int, seconds: float = 5.0) -> No
 
 
 @contextlib.asynccontextmanager
-async def answering(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
+async def answering(handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     """An HTTP server that answers as it likes; its URL."""
     runner = web.ServerRunner(web.Server(handler), handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()

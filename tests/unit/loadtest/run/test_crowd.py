@@ -17,7 +17,7 @@ from tests.unit.loadtest.run.scenes import SYNTHETIC, answering, scene, transpor
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
 SDP = "application/sdp"
-SOUND = {"audio": {}}
+SOUND: dict[str, Any] = {"audio": {}}
 
 
 def descriptors() -> int:

@@ -19,7 +19,8 @@ def roster(**keys: Any) -> Roster:
 
 
 def test_publishers_are_in_the_rooms_of_their_group() -> None:
-    found = [(room_name(roster().scenario, p.room), p.identity) for p in roster().publishers]
+    made = roster()
+    found = [(room_name(made.scenario, person.room), person.identity) for person in made.publishers]
     assert found == [
         *((f"party-{room}", f"hosts-{k}") for room in (1, 2, 3) for k in (1, 2)),
         ("party-1", "guests-1"),
