@@ -44,6 +44,7 @@ SETTLE = 1.0  # seconds between the last join and the beginning of what is measu
 SAMPLE = 1.0  # seconds between points
 STALLED = 10.0  # seconds without a packet for anybody, after which going on is of no use
 SILENT = 3.0  # seconds without media at the end that are worth a note
+NEVER = "joined, but no media came"  # of a join that is done when media comes
 LOST_JOINS = 20  # joins that fail one after another before the rest is given up, at least
 HELD_A_CLIENT = 64  # datagrams of a client with a bad network that may wait in the delay queue
 MEMORY_SETTLES = 6.0  # seconds after which a server needs no handshake state any more
@@ -95,7 +96,7 @@ class Run:
         await asyncio.to_thread(self.reels.prepare)
         self.roster = Roster(self.scenario)
         sessions = self.scenario.sessions()
-        room_for_churn = 64 + int(self.scenario.churn.joins * self.scenario.duration)
+        room_for_churn = self._room_for_churn()
         allow_sockets(sessions + room_for_churn)
         impaired = sum(self.scenario.size_of(group) for group in self.scenario.groups().values() if group.network)
         self.engine = ClientEngine(
@@ -111,6 +112,11 @@ class Run:
             with contextlib.suppress(ProcessLookupError):
                 await self._target.stop()
         return self._results()
+
+    def _room_for_churn(self) -> int:
+        """Sessions of those who may come while the run lasts: chance is allowed more than the mean."""
+        people = 1.2 * self.scenario.churn.joins * self.scenario.duration
+        return 64 + int(people * max((len(person.watches) for person in self.roster.subscribers), default=0))
 
     async def _with_target(self) -> None:
         try:
@@ -239,20 +245,21 @@ class Run:
                 await asyncio.wait_for(self._ending.wait(), seconds)
 
     async def _sample(self) -> None:
-        """A point a second; ends the run when the target is dead or nothing comes any more."""
+        """A point a second; ends the run when the target is dead or nothing comes, or comes any more."""
         received, moved = 0, time.monotonic()
+        restarts = any(action.do == "restart-target" for action in self.scenario.actions)
+        quiet = restarts or any(action.do == "mute" for action in self.scenario.actions)
         while True:
             await asyncio.sleep(SAMPLE)
             figures = self._sampler.look(self.crowd.done)
             elapsed = time.monotonic() - self._begun
             self._tell("measuring" if self._joining else "joining", elapsed, None, figures)
             total = sum_of(self.engine.totals()).packets
-            if total != received:
+            if total != received or not self.crowd.watching:
                 received, moved = total, time.monotonic()
-            restarts = any(action.do == "restart-target" for action in self.scenario.actions)
             if (why := self._target.dead) and not restarts:
                 self._break_off(f"{why}: {self._target.tail()}".rstrip(": "))
-            elif received and time.monotonic() - moved > STALLED and not restarts:
+            elif time.monotonic() - moved > STALLED and not quiet:
                 self._break_off(f"no media came for anybody in {STALLED:g} s")
 
     def _break_off(self, why: str) -> None:
@@ -261,19 +268,21 @@ class Run:
         self._ending.set()
 
     def _note_silence(self) -> None:
-        """Who was getting nothing at the end, or never did."""
+        """Who was getting nothing at the end, or never did: that was no join."""
         now = time.monotonic_ns()
         for person in self.roster.subscribers:
             for session in person.sessions if person.state == "here" else ():
                 if what := self._silence(session, now):
                     self.crowd.note(person, what)
+                    if what == NEVER:
+                        self.crowd.done, self.crowd.failed = self.crowd.done - 1, self.crowd.failed + 1
 
     def _silence(self, session: Session, now: int) -> str:
         if not session.index or session.ended:
             return ""
         last = int(self.engine.clients.rows[session.index].last_packet)
         if last == 0:
-            return "joined, but no media came"
+            return NEVER if now - session.timings.secured > SETTLE * 1e9 else ""
         if why := self._target.dead:
             return f"no media any more: {why}"
         return f"no media in the last {SILENT:g} s" if now - last > SILENT * 1e9 else ""

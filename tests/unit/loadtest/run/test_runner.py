@@ -1,0 +1,104 @@
+"""A whole run, short: what the results say of it, and that it ends in order whatever happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from loadtest.results.figures import FIGURES
+from loadtest.results.schema import Results
+from loadtest.run.people import Roster
+from loadtest.run.runner import Options, Run
+from loadtest.scenario.schema import Scenario
+from tests.e2e.node import KEY, SECRET, Node
+from tests.unit.loadtest.run.scenes import scenario_of, transports, transports_become
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+
+
+def measured(name: str, node: Node, **keys: Any) -> Scenario:
+    """A scenario against the node, whose process is measured."""
+    assert node.process is not None
+    target = {"url": node.base, "token_key": KEY, "token_secret": SECRET, "pid": node.process.pid}
+    return scenario_of(name, node.base, **({"target": target} | keys))
+
+
+async def go(scenario: Scenario, **options: Any) -> Results:
+    files, threads = len(os.listdir("/proc/self/fd")), named()
+    found = await asyncio.wait_for(Run(scenario, Options(command="test", **options)).go(), 60)
+    assert named() <= threads and len(os.listdir("/proc/self/fd")) <= files + 1
+    return found
+
+
+def named() -> set[str]:
+    """Threads of a run."""
+    return {thread.name for thread in threading.enumerate() if thread.name in ("clients", "decoding")}
+
+
+async def test_a_run_with_tokens_measures_what_it_says(node: Node) -> None:
+    before, phases = await transports(node), list[str]()
+    expect = {"joins.failed": "== 0", "loss.after": "== 0", "audience/frames.missed": "== 0"}
+    scenario = measured("run", node, expect=expect)
+    found = await go(scenario, progress=lambda figures, phase, elapsed, total: phases.append(phase))
+    assert found.verdict in ("passed", "no verdict"), (found.notes, found.faults)
+    assert all(item.held for item in found.expect) and not found.faults
+    figures = found.figures
+    assert figures.keys() <= FIGURES.keys() and (figures["joins.done"], figures["joins.attempted"]) == (4, 4)
+    for name in ("packets.received", "latency.p50", "target.cpu", "target.memory", "tool.cpu", "join.frame.p95"):
+        assert (figures[name] or 0) > 0, name
+    assert 0 < (figures["frames.rate"] or 0) < 40 and figures["layer.width"] == 1280
+    assert (found.groups["hosts"]["packets.sent"] or 0) > 0 and found.groups["hosts"]["packets.received"] == 0
+    assert found.distributions["latency"].counts and found.series["time"]
+    assert {"preparing", "joining"} & set(phases) and SECRET not in found.scenario.text
+    await transports_become(node, before)
+
+
+async def test_a_target_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    begun = time.monotonic()
+    found = await go(scenario_of("absent", url))
+    assert found.verdict == "failed" and found.notes == [f"the run was broken off: nobody takes connections at {url}"]
+    assert time.monotonic() - begun < 30
+
+
+async def test_joins_without_a_token_are_faults_of_those_who_tried(node: Node) -> None:
+    found = await go(scenario_of("strangers", node.base, target={"url": node.base}))
+    assert found.verdict == "failed" and found.figures["joins.failed"] == 4 == sum(f.count for f in found.faults)
+    assert "nobody could join" in found.notes[0] and all("401" in fault.what for fault in found.faults)
+
+
+async def test_a_run_that_is_stopped_reports_what_was_measured_until_then(node: Node) -> None:
+    before = await transports(node)
+    run = Run(measured("stopped", node, duration=60.0), Options(command="test"))
+    going = asyncio.create_task(run.go())
+    async with asyncio.timeout(30):
+        while not run._window and not (hasattr(run, "crowd") and run.crowd.done == 4):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(1.5)
+    run.stop()
+    begun = time.monotonic()
+    found = await asyncio.wait_for(going, 20)
+    assert found.verdict == "interrupted" and time.monotonic() - begun < 5
+    assert (found.figures["packets.received"] or 0) > 0 and not found.faults
+    await transports_become(node, before)
+
+
+async def test_other_hosts_are_refused_before_anything_is_sent() -> None:
+    with pytest.raises(ValueError, match="192.0.2.1 is not loopback"):
+        await go(scenario_of("remote", "http://192.0.2.1:7880"))
+
+
+async def test_there_is_room_for_all_sessions_of_who_comes_by_chance() -> None:
+    hosts = {"name": "hosts", "media": "synthetic", "count": 5}
+    scenario = scenario_of("room", "http://127.0.0.1:1", publishers=[hosts], churn={"joins": 2.0}, duration=50.0)
+    run = Run(scenario, Options(command="test"))
+    run.roster = Roster(scenario)
+    assert run._room_for_churn() == 64 + 120 * 5
