@@ -21,10 +21,12 @@ import yaml
 from aiohttp import web
 
 from loadtest.results.schema import Results, read_results
+from loadtest.run import runner
 from loadtest.run.runner import Options, Run
 from tests.e2e.conftest import MakeNode
 from tests.e2e.loadtest_runs import (
     CAMERA,
+    PEERS,
     aiortc_server,
     begin_command,
     children,
@@ -37,6 +39,7 @@ from tests.e2e.loadtest_runs import (
     run,
     scenario_of,
     seen,
+    server,
 )
 from tests.e2e.node import HOST, Node, free_ports
 from tests.e2e.waiting import eventually
@@ -129,13 +132,13 @@ async def server_that_answers(candidate: str) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_post("/{kind}/{room}/{name}", answer)
     app.router.add_delete("/{kind}/{room}/{name}/1", leave)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, HOST, 0).start()
+    site = web.AppRunner(app)
+    await site.setup()
+    await web.TCPSite(site, HOST, 0).start()
     try:
-        yield f"http://{HOST}:{runner.addresses[0][1]}"
+        yield f"http://{HOST}:{site.addresses[0][1]}"
     finally:
-        await runner.cleanup()
+        await site.cleanup()
 
 
 async def test_address_that_is_not_loopback_is_not_sent_to(tmp_path: Path) -> None:
@@ -193,6 +196,24 @@ def node_pid(results: Results) -> int | None:
     return results.target.pid
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less time than a user's run has until silence ends it."""
+    monkeypatch.setattr(runner, "STALLED", runner.SILENT + 1)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_server_that_takes_all_and_sends_nothing_has_no_joins(tmp_path: Path) -> None:
+    async with server(PEERS / "throttled_forwarder.py", "0") as (url, _):
+        results = await run(scenario_of(tmp_path, "nothing", url, duration=LONG), seconds=60)
+    story = seen(results)
+    assert results.verdict == "failed" and "no media came for anybody in" in told(results), story
+    assert {fault.group: fault.count for fault in results.faults} == {"audience": 4}, story
+    assert results.faults[0].what == "joined, but no media came", story
+    assert figure(results, "joins.done") == 1 and figure(results, "joins.failed") == 4, story
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_server_that_stops_sending_is_noticed(tmp_path: Path) -> None:
     async with aiortc_server("--stop-after", "4") as (url, _):
         scenario = scenario_of(

@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.timeout(90, func_only=True),
     pytest.mark.usefixtures("compiled"),
 ]
-SECONDS = 3.0
+SECONDS = 2.5
 
 
 def has_video(scenario: Scenario) -> bool:
