@@ -2,7 +2,8 @@
 
 A publisher sends 250 video packets/s of 1,100 bytes in 25 frames/s and 50 Opus packets/s, all of it synthetic, and only
 in windows. Of a room's many subscribers few open and compare what they get; the others' packets are only counted, so
-that the clients' core is not what limits the server. Offers ask for little, which keeps runs comparable over the years.
+that the clients' core is not what limits the server. Publishers have an engine of their own, whose thread goes before
+the subscribers', so that their packets leave evenly however much comes. Offers ask for little and never for more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -42,19 +44,19 @@ COMPARED = 3  # bits of CLIENT.opened: video and sound
 SOON = 5_000_000  # ns after which a window begins: no publisher is late from the start
 JOIN_TIMEOUT = 20.0  # seconds for ICE and DTLS
 LEAVING_AT_ONCE = 16
-POLL = 0.002  # seconds between looks at what has come
+POLL = 0.001  # seconds between looks at what has come
 
 
 class Session:
-    """What publishers and subscribers share: a transport, a session on the server, a client of the engine."""
+    """What publishers and subscribers share: a transport, a session on the server, a client of an engine."""
 
-    def __init__(self, clients: Clients, peer: Peer, handle: str, index: int) -> None:
-        self.clients, self.peer, self.handle, self.index = clients, peer, handle, index
+    def __init__(self, engine: ClientEngine, peer: Peer, handle: str, index: int) -> None:
+        self.engine, self.peer, self.handle, self.index = engine, peer, handle, index
 
     @property
     def row(self) -> Any:
         """The CLIENT record."""
-        return self.clients.engine.clients.rows[self.index]
+        return self.engine.clients.rows[self.index]
 
 
 class Publisher(Session):
@@ -65,7 +67,7 @@ class Publisher(Session):
     @property
     def sources(self) -> list[Any]:
         """The SOURCE records."""
-        return self.clients.engine.sources_of(self.index)
+        return self.engine.sources_of(self.index)
 
     def begin(self, *, burst: bool, frames: int = ENDLESS, phase: int = 0) -> None:
         """Send from now on, `phase` ns later: so many frames and sound for as long, or without end."""
@@ -113,7 +115,7 @@ class Subscriber(Session):
         times.first_packet, times.first_frame = int(self.row.first_packet), self._first_frame()
 
     def _first_frame(self) -> int:
-        streams, row = self.clients.engine.streams.rows, self.row
+        streams, row = self.engine.streams.rows, self.row
         return max((int(streams[int(n)].first_frame) for n in row.streams[: int(row.stream_count)]), default=0)
 
 
@@ -131,23 +133,26 @@ class Clients:
     """All clients of this process; an asynchronous context."""
 
     def __init__(self, base: str, *, subscribers: int, publishers: int) -> None:
-        self.engine = ClientEngine(subscribers + publishers, publishers)
-        self.engine.on_datagram = self._on_datagram
+        self.sending = ClientEngine(publishers, publishers)
+        self.watching = ClientEngine(subscribers, publishers=0, urgent=False)
         self.sessions: list[Session] = []
         self._driver = WhipWhep(base)
-        self._by_index: dict[int, Session] = {}
+        self._by_index: dict[ClientEngine, dict[int, Session]] = {self.sending: {}, self.watching: {}}
         self._certificate = Certificate.generate()
         self._dtls: dict[tuple[str, ...], DtlsContexts] = {}
         self._sound = Reel.synthetic(AUDIO_RATE, 1, AUDIO_PAYLOAD, OPUS)
 
     async def __aenter__(self) -> Clients:
-        self.engine.start()
+        for engine, sessions in self._by_index.items():
+            engine.on_datagram = partial(take_up, sessions)
+            engine.start()
         return self
 
     async def __aexit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         for session in self.sessions:
             session.peer.close()
-        self.engine.stop()
+        for engine in self._by_index:
+            engine.stop()
         await self._driver.close()
 
     async def publish(
@@ -159,7 +164,8 @@ class Clients:
         accepted, remote = await self._connect(
             peer, self._driver.publish(room, identity, publish_offer(peer.local, spec, PUBLISHED)), spec
         )
-        publisher = Publisher(self, peer, accepted.session, self._hand_over(peer, remote, spec.ssrcs.cname))
+        index = hand_over(self.sending, peer, remote, spec.ssrcs.cname)
+        publisher = Publisher(self.sending, peer, accepted.session, index)
         publisher.framerate = framerate
         self._add_sources(publisher.index, remote, spec.ssrcs, framerate)
         self._begin(publisher)
@@ -176,7 +182,8 @@ class Clients:
         offer = watch_offer(peer.local, features=WATCHED)
         identity = f"viewer-{peer.local.ufrag}"
         accepted, remote = await self._connect(peer, self._driver.subscribe(room, identity, publisher, offer, None))
-        subscriber = Subscriber(self, peer, accepted.session, self._hand_over(peer, remote, secrets.token_hex(8)))
+        index = hand_over(self.watching, peer, remote, secrets.token_hex(8))
+        subscriber = Subscriber(self.watching, peer, accepted.session, index)
         row = subscriber.row
         row.watches, row.opened, row.counted_only = 1, COMPARED if opened else 0, int(not opened)
         self._begin(subscriber)
@@ -190,8 +197,8 @@ class Clients:
             async with gate:
                 await self._driver.leave(session.handle)
                 session.peer.close()
-                self._by_index.pop(session.index, None)
-                await self.engine.remove(session.index)
+                self._by_index[session.engine].pop(session.index, None)
+                await session.engine.remove(session.index)
 
         await asyncio.gather(*(one(session) for session in sessions))
         gone = set(map(id, sessions))
@@ -200,10 +207,10 @@ class Clients:
     def counts(self) -> Counts:
         """What the present subscribers have received, in the order of their joins."""
         viewers, places, numbers = self._streams()
-        streams = self.engine.streams.rows
+        streams = self.watching.streams.rows
         latency = np.zeros((len(viewers), LATENCY_BUCKETS), np.int64)
         np.add.at(latency, places, streams["latency"][numbers])
-        refused = int(self.engine.clients.rows["refused"][viewers].sum())
+        refused = int(self.watching.clients.rows["refused"][viewers].sum())
         return Counts(
             received=self.received(),
             checked=int(streams["checked"][numbers].sum()),
@@ -211,14 +218,18 @@ class Clients:
             latency=latency,
         )
 
+    def drops(self) -> int:
+        """Datagrams that our own sockets had no room for."""
+        return sum(engine.drops() for engine in self._by_index)
+
     def received(self) -> int:
         """Packets that the present subscribers have received."""
-        return int(self.engine.streams.rows["received"][self._streams()[2]].sum())
+        return int(self.watching.streams.rows["received"][self._streams()[2]].sum())
 
     def _streams(self) -> tuple[Any, Any, Any]:
         """Rows of the subscribers; of each of their streams: whose it is (a place in the first array), and its row."""
         viewers = np.array([one.index for one in self.sessions if isinstance(one, Subscriber)], np.int64)
-        clients = self.engine.clients.rows
+        clients = self.watching.clients.rows
         used = np.arange(MAX_STREAMS) < clients["stream_count"][viewers][:, None]
         return viewers, np.nonzero(used)[0], clients["streams"][viewers][used]
 
@@ -242,20 +253,14 @@ class Clients:
             raise
         return accepted, remote
 
-    def _hand_over(self, peer: Peer, remote: Remote, cname: str) -> int:
-        index = self.engine.reserve()
-        ssrc = secrets.randbits(31) | 1
-        self.engine.hand_over(index, peer.detach(), peer.contexts, media_of(remote), ssrc=ssrc, cname=cname)
-        return index
-
     def _add_sources(self, index: int, remote: Remote, ssrcs: Ssrcs, framerate: int) -> None:
         sound, video = remote.section("audio"), remote.section("video")
         assert sound and video  # read_answer has looked
-        self.engine.add_source(
+        self.sending.add_source(
             index, self._sound, kind=AUDIO, ssrc=ssrcs.audio, payload_type=sound.payload_type, mid=sound.mid
         )
         repair = {} if video.rtx_type is None else {"rtx_ssrc": ssrcs.rtx[0], "rtx_type": video.rtx_type}
-        self.engine.add_source(
+        self.sending.add_source(
             index,
             Reel.synthetic(framerate, PACKETS_A_FRAME, VIDEO_PAYLOAD),
             kind=VIDEO,
@@ -268,11 +273,20 @@ class Clients:
     def _begin(self, session: Session) -> None:
         """The engine has the client from here on."""
         self.sessions.append(session)
-        self._by_index[session.index] = session
-        self.engine.open(session.index)
+        self._by_index[session.engine][session.index] = session
+        session.engine.open(session.index)
         session.peer.keep_alive()
 
-    def _on_datagram(self, index: int, data: bytes) -> None:
-        session = self._by_index.get(index)
-        if session:
-            session.peer.take(data)
+
+def hand_over(engine: ClientEngine, peer: Peer, remote: Remote, cname: str) -> int:
+    """Make a client of the engine's, not open yet, from a peer that is connected; returns its row."""
+    index, ssrc = engine.reserve(), secrets.randbits(31) | 1
+    engine.hand_over(index, peer.detach(), peer.contexts, media_of(remote), ssrc=ssrc, cname=cname)
+    return index
+
+
+def take_up(sessions: dict[int, Session], index: int, data: bytes) -> None:
+    """STUN or DTLS that came to a client."""
+    session = sessions.get(index)
+    if session:
+        session.peer.take(data)

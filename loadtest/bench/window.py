@@ -95,7 +95,7 @@ async def run_window(
     """Let each publisher of (publisher, its subscribers) send `frames` frames, their clocks spread out."""
     publishers = [publisher for publisher, _ in rooms]
     sent = [publisher.sent for publisher in publishers]
-    drops = clients.engine.drops(), socket_drops([server.udp_port])
+    drops = clients.drops(), socket_drops([server.udp_port])
     buckets = await asyncio.to_thread(node_metrics, server)
     before, cpu = clients.counts(), server.cpu()
     for k, publisher in enumerate(publishers):
@@ -109,7 +109,7 @@ async def run_window(
         cpu=spent,
         received=after.received - before.received,
         expected=sum((one.sent - was) * count for (one, count), was in zip(rooms, sent, strict=True)),
-        our_drops=clients.engine.drops() - drops[0],
+        our_drops=clients.drops() - drops[0],
         node_drops=socket_drops([server.udp_port]) - drops[1],
         late=max(publisher.late for publisher in publishers),
         latency=after.latency - before.latency,

@@ -81,9 +81,14 @@ def drops_of(sock: socket.socket) -> int:
 
 
 class ClientEngine:
-    """`capacity` clients at once, of which `publishers` send. A context: its thread runs while it is open."""
+    """`capacity` clients at once, of which `publishers` send; `start` begins, `stop` ends.
 
-    def __init__(self, capacity: int, publishers: int, *, held: int = 8192, captured: int = 2048) -> None:
+    Its thread goes before all others where that is allowed, so that packets leave in time, unless it is not `urgent`.
+    """
+
+    def __init__(
+        self, capacity: int, publishers: int, *, held: int = 8192, captured: int = 2048, urgent: bool = True
+    ) -> None:
         self.clients = Table(L.CLIENT, capacity + 1)
         self.streams = Table(L.STREAM, 2 * capacity + 2 * L.MAX_STREAMS + 1)
         self.sources = Table(L.SOURCE, L.MAX_SOURCES * publishers + 1)
@@ -101,7 +106,7 @@ class ClientEngine:
         self._kept: dict[int, Kept] = {}
         self._drops = 0  # of sockets that are closed or silenced
         self._reels: set[Reel] = set()
-        self._generation = 0
+        self._generation, self._urgent = 0, urgent
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table = Table(L.ENGINE, 1)
         self.state: Any = self.table.rows[0]
@@ -143,10 +148,11 @@ class ClientEngine:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
-        except (OSError, AttributeError):
-            pass  # without the right to it, packets leave a little later when the core is busy
+        if self._urgent:
+            try:
+                os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
+            except (OSError, AttributeError):
+                pass  # without the right to it, packets leave a little later when the core is busy
         run(self.table.address)
 
     def stop(self) -> None:
