@@ -25,6 +25,7 @@ from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 
 LEAVING_AT_ONCE = 32
+LAST_ANSWER = 1.0  # seconds that a join which was given up waits for its answer, to end the session
 KINDS_OF_FAULTS = 500  # that are told apart: messages of a server may differ for each client
 LEFT, KILLED = "left", "killed"  # why a session has ended, besides what the server did
 
@@ -55,6 +56,7 @@ class Crowd:
         self._examples: dict[tuple[str, str, str], str] = {}
         self._dtls = DtlsContexts(Certificate.generate())
         self._by_index: dict[int, Session] = {}
+        self._sessions: set[Session] = set()  # all that have not been closed
         self._seed = scenario.seed << 20
         self._over = False  # nobody is to be here any more
         engine.on_datagram = self._on_datagram
@@ -104,6 +106,7 @@ class Crowd:
     async def _join(self, person: Person, publisher: str | None) -> bool:
         session = Session(publisher)
         person.sessions.append(session)
+        self._sessions.add(session)
         self.attempted += 1
         try:
             await self._connect(person, session)
@@ -145,19 +148,29 @@ class Crowd:
             self.engine.set_network(index, _link(network.down), _link(network.up), self._seed)
 
     async def _signal(self, person: Person, session: Session, peer: Peer) -> tuple[Remote, PublishSpec | None]:
-        """Offer and answer. DriverError, JoinError."""
-        room = room_name(self.scenario, person.room)
+        """Offer and answer. DriverError, JoinError.
+
+        A join that is cancelled meanwhile leaves the question open: the server may have made a session by then, which
+        `_say_goodbye` ends.
+        """
         spec = self._spec(person)
+        session.asking = asyncio.get_running_loop().create_task(self._ask(person, session, peer, spec))
+        answer = await asyncio.shield(session.asking)
+        try:
+            return read_answer(answer, spec), spec
+        except ValueError as error:
+            raise JoinError(f"the answer can't be used: {error}", "answer") from error
+
+    async def _ask(self, person: Person, session: Session, peer: Peer, spec: PublishSpec | None) -> str:
+        """Offer; returns the answer. DriverError."""
+        room = room_name(self.scenario, person.room)
         if spec:
             accepted = await self.driver.publish(room, person.identity, publish_offer(peer.local, spec))
         else:
             offer, publisher = watch_offer(peer.local), str(session.publisher)
             accepted = await self.driver.subscribe(room, person.identity, publisher, offer, person.layer)
         session.handle = accepted.session
-        try:
-            return read_answer(accepted.answer, spec), spec
-        except ValueError as error:
-            raise JoinError(f"the answer can't be used: {error}", "answer") from error
+        return accepted.answer
 
     def _spec(self, person: Person) -> PublishSpec | None:
         if not isinstance(person.group, Publishers):
@@ -243,6 +256,7 @@ class Crowd:
 
     async def _end(self, person: Person, session: Session) -> None:
         await (self._forget(session, polite=False) if session.ended == KILLED else self._leave(session))
+        self._sessions.discard(session)
         if session in person.sessions:
             person.sessions.remove(session)
 
@@ -253,6 +267,9 @@ class Crowd:
         await self._forget(session, polite=True)
 
     async def _say_goodbye(self, session: Session) -> None:
+        if session.asking:
+            await asyncio.wait((session.asking,), timeout=LAST_ANSWER)
+            session.asking.cancel()
         handle, session.handle = session.handle, ""
         if not handle:
             return
@@ -302,9 +319,11 @@ class Crowd:
     def close(self) -> None:
         """Close at once what `everybody_out` had no time for; the engine closes the sockets."""
         self._over = True
-        for session in self._by_index.values():
+        for session in self._sessions:
             if session.peer:
                 session.peer.close()
+            if session.asking:
+                session.asking.cancel()
 
     def note_steps(self, session: Session) -> None:
         """Keep what a join took, before the client goes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class Session:
     publisher: str | None
     peer: Peer | None = None
     handle: str = ""  # what the driver calls it
+    asking: asyncio.Task[str] | None = None  # the server, for its answer
     index: int = 0  # the engine's client; 0: not handed over
     ended: str = ""  # why it ended: what the server did, or that it left or was killed
     noted: bool = False  # what its join took was written down

@@ -182,6 +182,38 @@ async def test_a_join_that_is_cancelled_leaves_nothing_on_either_side(node: Node
     assert descriptors() <= files + 1
 
 
+async def test_a_session_that_the_server_makes_after_a_join_was_given_up_is_ended() -> None:
+    asked, answered, ended = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "DELETE":
+            ended.append(request.path)
+            return web.Response()
+        asked.set()
+        await answered.wait()
+        return web.Response(status=201, text="v=0\r\n", content_type=SDP, headers={"Location": "/session/1"})
+
+    async with answering(handler) as url, scene("given-up", url) as made:
+        joining = asyncio.create_task(made.crowd.join(made.person(0)))
+        await asked.wait()
+        joining.cancel()
+        await asyncio.gather(joining, return_exceptions=True)
+        leaving = asyncio.create_task(made.crowd.everybody_out(made.roster.everybody))
+        await asyncio.sleep(0)
+        answered.set()
+        await leaving
+        assert ended == ["/session/1"] and not made.person(0).sessions
+        asked.clear()
+        answered.clear()
+        joining = asyncio.create_task(made.crowd.join(made.person(1)))
+        await asked.wait()
+        joining.cancel()
+        await asyncio.gather(joining, return_exceptions=True)
+        made.crowd.close()  # no time to wait for the answer
+        await made.crowd.leave(made.person(1))
+        assert ended == ["/session/1"]
+
+
 async def test_a_bad_network_is_there_from_the_first_check_on(node: Node) -> None:
     networks = {"far": {"down": {"delay": 40.0}, "up": {"delay": 30.0}}}
     viewers = [{"name": "audience", "count": 1, "network": "far"}]
@@ -213,13 +245,15 @@ async def test_sound_alone_is_received_without_comparing_it(node: Node) -> None:
     ],
 )
 async def test_an_answer_of_no_use_is_a_fault_and_its_session_is_ended(answer: str, said: str) -> None:
+    asked: list[str] = []
     ended: list[str] = []
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         if request.method == "DELETE":
             ended.append(request.path)
             return web.Response()
-        location = {"Location": f"{request.path}/session"}
+        asked.append(request.path)
+        location = {"Location": f"/session/{len(asked)}"}
         return web.Response(status=201, text=answer, content_type=SDP, headers=location)
 
     async with answering(handler) as url, scene("nonsense", url) as made:
@@ -227,7 +261,7 @@ async def test_an_answer_of_no_use_is_a_fault_and_its_session_is_ended(answer: s
         assert (made.crowd.done, made.crowd.failed) == (0, 4)
         assert all(said in fault.what for fault in made.crowd.faults())
         wanted = 4 if "can't be used" in said else 0
-        assert len(ended) == wanted and len(made.engine._free_clients) == 16
+        assert len(set(ended)) == len(ended) == wanted and len(made.engine._free_clients) == 16
         await made.crowd.everybody_out(made.roster.everybody)
         assert len(ended) == wanted
 

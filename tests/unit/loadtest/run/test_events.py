@@ -48,8 +48,8 @@ async def test_people_come_and_go_and_nothing_of_them_stays(node: Node) -> None:
         await events.stop()
         assert made.crowd.failed == 0 and not events.notes and not made.crowd.faults()
         people = made.roster.subscribers
-        assert len(people) < 3 + made.crowd.attempted - 4 and "away" not in states(made)
-        assert "joining" not in states(made) and made.crowd.watching == states(made).count("here")
+        assert len(people) < 3 + made.crowd.attempted - 4 and not {"leaving", "joining"} & set(states(made))
+        assert made.crowd.watching >= states(made).count("here")
         assert made.crowd.sessions == made.crowd.watching + 1
         await made.crowd.everybody_out(made.roster.everybody)
         assert len(made.crowd.steps) == made.crowd.done - 1
