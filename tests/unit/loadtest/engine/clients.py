@@ -86,8 +86,8 @@ def pair(receive_buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
 class Served:
     """An engine and its clients; without `start` its clock is the test's."""
 
-    def __init__(self, capacity: int = 4, publishers: int = 2, **sizes: int) -> None:
-        self.engine = ClientEngine(capacity, publishers, **sizes)
+    def __init__(self, capacity: int = 4, publishers: int = 2, **options: Any) -> None:
+        self.engine = ClientEngine(capacity, publishers, **options)
         self.clients: list[Client] = []
         self.now = START
 
