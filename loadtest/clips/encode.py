@@ -16,6 +16,7 @@ import numpy as np
 
 from loadtest.clips.picture import KINDS, check_size, draw
 from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
+from mediacodecs.packetize import PAYLOAD_SIZE
 
 CODECS = {"vp8": VP8, "vp9": VP9, "h264": H264, "av1": AV1, "opus": OPUS}
 ENCODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9", "h264": "libx264", "av1": "libsvtav1"}
@@ -38,6 +39,7 @@ class VideoProfile:
     keyframe_interval: int | None = None  # frames; None: only the clip's first is one
     content: str = "camera"  # or screen
     duration: float = 4.0  # seconds
+    packet_size: int = PAYLOAD_SIZE  # bytes of an RTP payload at most
 
     def frames(self) -> int:
         """How many pictures the clip has."""

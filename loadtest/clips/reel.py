@@ -28,7 +28,6 @@ from loadtest.clips.encode import (
 )
 from mediacodecs.frame import AV1, FRAME, H264, OK, OPUS, VP8, VP9
 from mediacodecs.packetize import (
-    PAYLOAD_SIZE,
     packetize_av1,
     packetize_h264,
     packetize_opus,
@@ -246,15 +245,15 @@ class Reel:
 
 def packetize(profile: VideoProfile, frame: EncodedFrame) -> list[bytes]:
     """The payloads of a frame of the test picture."""
-    codec = CODECS[profile.codec]
+    codec, size = CODECS[profile.codec], profile.packet_size
     if codec == VP8:
-        return packetize_vp8(frame.data, frame.number)
+        return packetize_vp8(frame.data, frame.number, size)
     if codec == VP9:
-        return packetize_vp9(frame.data, frame.number, width=profile.width, height=profile.height)
+        return packetize_vp9(frame.data, frame.number, size, width=profile.width, height=profile.height)
     if codec == H264:
-        return packetize_h264(frame.data)
+        return packetize_h264(frame.data, size)
     assert codec == AV1
-    return packetize_av1(frame.data, PAYLOAD_SIZE, frame.keyframe)
+    return packetize_av1(frame.data, size, frame.keyframe)
 
 
 def read_frame(codec: int, payload: bytes) -> Any:

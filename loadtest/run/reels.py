@@ -57,6 +57,7 @@ def layers_of(video: Video) -> list[tuple[str, Reel]]:
         keyframe_interval=round(video.keyframe_interval * video.framerate) if video.keyframe_interval else None,
         content=video.content,
         duration=SECONDS,
+        packet_size=video.packet_size,
     )
     if video.layers == 1:
         return [("", Reel.from_video(profile))]

@@ -160,7 +160,9 @@ class Run:
                 self._break_off("nobody could join")
         finally:
             sampling.cancel()
-            await asyncio.gather(sampling, return_exceptions=True)
+            (failure,) = await asyncio.gather(sampling, return_exceptions=True)
+            if isinstance(failure, Exception):
+                self.notes.append(f"the look at the counters failed: {type(failure).__name__}: {failure}")
 
     async def _join_all(self, people: Sequence[Person]) -> None:
         """Everybody in, at the scenario's pace, each group not before its time.
