@@ -66,6 +66,8 @@ _MEDIA = {
     "pli.rate": Figure("1/s", "PLI messages sent, all clients"),
     "packets.sent": Figure(COUNT, "media packets sent by publishers", None),
     "packets.received": Figure(COUNT, "media packets received by subscribers", "high"),
+    "packets.wrong": Figure(COUNT, "synthetic packets that are not byte for byte what was sent"),
+    "packets.refused": Figure(COUNT, "packets that could not be opened or belong to no stream"),
     "packets.rate": Figure("1/s", "media packets received a second", "high"),
     "frames.completed": Figure(COUNT, "video frames received whole", "high"),
     "frames.missed": Figure(COUNT, "video frames that never became whole"),

@@ -160,6 +160,7 @@ class Results:
     started: str  # ISO 8601
     duration: float  # s
     verdict: Verdict
+    broken_off: str = ""  # why the run ended before its time
     notes: list[str] = field(default_factory=list)  # what a reader must know
     figures: Figures = field(default_factory=dict)
     groups: dict[str, Figures] = field(default_factory=dict)
