@@ -28,7 +28,7 @@ BUSY = 40.0  # ms that a machine with other work may add to a median
 async def watched_over(node: Node, folder: Path, name: str, networks: dict[str, Any], **keys: Any) -> Results:
     """A run with a group of six on each of these networks, named like it, and two wired clients."""
     groups = [{"name": network, "count": 6, "network": network} for network in networks]
-    keys = {"duration": 4, "networks": networks, "subscribers": [*groups, {"name": "wired", "count": 2}]} | keys
+    keys = {"duration": 3.5, "networks": networks, "subscribers": [*groups, {"name": "wired", "count": 2}]} | keys
     return await run(scenario_of(folder, name, node.base, **keys))
 
 
@@ -46,7 +46,7 @@ async def test_loss_is_measured_back_and_repaired(node: Node, tmp_path: Path) ->
         assert figure(results, "loss.before", name) == pytest.approx(0.05, rel=0.4), (name, story)
         assert figure(results, "loss.after", name) < 0.005, (name, story)
         assert figure(results, "nack.rate", name) > 1 and figure(results, "rtx.rate", name) > 1, (name, story)
-        assert figure(results, "packets.received", name) > 1500, (name, story)
+        assert figure(results, "packets.received", name) > 1000, (name, story)
     assert figure(results, "loss.after", "wired") == 0, story
 
 
@@ -86,7 +86,7 @@ async def test_loss_on_the_way_to_the_server_is_repaired_by_the_publisher(node: 
             tmp_path,
             "uplink",
             node.base,
-            duration=4,
+            duration=3,
             networks={"bad": {"up": {"loss": {"share": 0.05, "burst": 2}, "delay": 10}}},
             publishers=[{"name": "hosts", "media": "camera", "network": "bad", "count": 2}],
             subscribers=[{"name": "audience", "count": 3, "decode": 2}],
@@ -110,7 +110,8 @@ async def test_killed_clients_say_nothing_and_the_others_see_nothing(node: Node,
     )
     story = seen(results)
     assert not results.notes and not results.faults, story
-    assert results.series["joined"][0] == 6 and results.series["joined"][-1] == 2, results.series["joined"]
+    joined = [value for value in results.series["joined"] if value is not None]
+    assert max(joined) == 6 and joined[-1] == 2, joined
     whole = figure(results, "packets.sent")
     assert 2 * whole * 0.9 < figure(results, "packets.received") < 5 * whole, story
     assert figure(results, "loss.after") == 0 and figure(results, "freezes.count") == 0, story
@@ -140,7 +141,7 @@ async def test_layer_changes_the_width_for_those_who_asked(node: Node, tmp_path:
             tmp_path,
             "layers",
             node.base,
-            duration=4,
+            duration=3,
             publishers=[{"name": "hosts", "media": "simulcast"}],
             subscribers=[
                 {"name": "low", "count": 2, "layer": "l", "decode": 1},
@@ -185,7 +186,8 @@ async def test_people_come_and_go_and_nobody_fails(node: Node, tmp_path: Path) -
     results = await run(scenario)
     story = seen(results)
     assert not results.notes and not results.faults, story
-    assert figure(results, "joins.done") >= scenario.sessions() + 10, story
+    assert figure(results, "joins.attempted") >= scenario.sessions() + 10, story
+    assert figure(results, "joins.done") > scenario.sessions(), story
     assert figure(results, "joins.failed") == 0 and figure(results, "loss.after") == 0, story
 
     async def rooms() -> list[str]:
@@ -199,6 +201,6 @@ async def test_same_seed_loses_the_same_share(node: Node, tmp_path: Path) -> Non
     shares = []
     for again in ("once", "twice"):
         (tmp_path / again).mkdir()
-        results = await watched_over(node, tmp_path / again, "seeded", network, duration=2)
+        results = await watched_over(node, tmp_path / again, "seeded", network, duration=1.5)
         shares.append(figure(results, "loss.before", "bad"))
     assert shares[0] == pytest.approx(shares[1], rel=0.25)
