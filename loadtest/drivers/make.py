@@ -18,4 +18,5 @@ def make_driver(target: Target, allow_remote: bool, timeout: float = TIMEOUT) ->
         subscribe_path=target.subscribe_path,
         allow_remote=allow_remote,
         timeout=timeout,
+        verify=target.verify,
     )

@@ -24,12 +24,13 @@ class Figure:
 
 
 JOIN_STEPS = {
-    "http": "HTTP answer",
-    "ice": "ICE connected",
-    "dtls": "DTLS handshake done",
-    "packet": "first media packet",
-    "frame": "first decodable frame",
+    "http": "time of the HTTP exchange",
+    "ice": "time of ICE, from the answer to a working pair",
+    "dtls": "time of the DTLS handshake",
+    "packet": "from the join's beginning to the first media packet",
+    "frame": "from the join's beginning to the first decodable frame",
 }
+STEPS_IN_TURN = ("http", "ice", "dtls")  # each begins where the one before ends
 PERCENTILES = {"p50": "median", "p95": "95th percentile", "p99": "99th percentile", "p99.9": "99.9th percentile"}
 
 
@@ -42,7 +43,7 @@ def _joins() -> dict[str, Figure]:
     }
     for step, text in JOIN_STEPS.items():
         for name in ("p50", "p95"):
-            counted[f"join.{step}.{name}"] = Figure("ms", f"join begun to {text}, {_word(name)}")
+            counted[f"join.{step}.{name}"] = Figure("ms", f"{text}, {_word(name)}")
     return counted
 
 

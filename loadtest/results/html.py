@@ -10,7 +10,16 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from loadtest.results.figures import FIGURES, GROUPS, JOIN_STEPS, PERCENTILES, group_of, shown, unit_shown
+from loadtest.results.figures import (
+    FIGURES,
+    GROUPS,
+    JOIN_STEPS,
+    PERCENTILES,
+    STEPS_IN_TURN,
+    group_of,
+    shown,
+    unit_shown,
+)
 from loadtest.results.knee import knee, step_cells, step_head
 from loadtest.results.plots import Line, Mark, distribution, lines_over_time, stacked
 from loadtest.results.schema import Results
@@ -162,7 +171,7 @@ def _plots(results: Results) -> Iterable[str]:
     yield _plot("loss", "Loss", lines_over_time("Loss", "% of packets", loss), loss)
     cpu = _lines(results, {"cpu.target": "target", "cpu.tool": "load test"})
     yield _plot("cpu", "CPU", lines_over_time("CPU", "% of a core", cpu), cpu)
-    yield _one(results, "joined", "Clients joined", "clients", whole=True)
+    yield _one(results, "joined", "Subscribers' sessions", "sessions", whole=True)
     yield _one(results, "joins.rate", "Joins a second", "1/s")
     steps = [Line(JOIN_NAMES[step], []) for step in JOIN_STEPS]
     yield _plot("join-split", "Join time", _join_split(results), steps)
@@ -207,11 +216,19 @@ def _join_times(results: Results) -> str:
 
 
 def _join_split(results: Results) -> str:
-    bars = [
-        (PERCENTILES[name], [results.figures.get(f"join.{step}.{name}") for step in JOIN_STEPS])
-        for name in ("p50", "p95")
-    ]
+    bars = [(PERCENTILES[name], _ends(results, name)) for name in ("p50", "p95")]
     return stacked("Join time, by its steps", "ms", [JOIN_NAMES[step] for step in JOIN_STEPS], bars)
+
+
+def _ends(results: Results, percentile: str) -> list[float | None]:
+    """When the steps of a join end, ms from its beginning, as far as percentiles of steps can be put end to end."""
+    ends, end = [], 0.0
+    for step in JOIN_STEPS:
+        value = results.figures.get(f"join.{step}.{percentile}")
+        if step in STEPS_IN_TURN and value is not None:
+            value = end = end + value
+        ends.append(value)
+    return ends
 
 
 def _plot(name: str, title: str, drawn: str, legend: Sequence[Line] = ()) -> str:

@@ -21,7 +21,7 @@ COLUMNS = 2  # figures side by side
 
 # What a snapshot may hold besides figures: the names of the results' series.
 OTHERS = {
-    "joined": ("clients joined", ""),
+    "joined": ("sessions", ""),
     "cpu.target": ("CPU of the target", "% of a core"),
     "cpu.tool": ("CPU of the load test", "% of a core"),
     "bitrate": ("received", "kbit/s"),

@@ -15,7 +15,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
-from pydantic_core import from_json as parse_json
 
 from loadtest.results.figures import FIGURES
 
@@ -183,8 +182,8 @@ def to_json(results: Results) -> str:
 def from_json(text: str | bytes, file: str = "results") -> Results:
     """Results from a file's text; `file` is its name in messages. ValueError names the file and the first wrong key."""
     try:
-        raw = parse_json(text)
-    except ValueError as error:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON: {error}") from None
     _check_version(raw, file)
     try:

@@ -98,6 +98,7 @@ class Target(Section):
         default="/whep/{room}/{publisher}",
         description="Where a subscriber posts its offer (WHEP); {identity}, its own name, and {layer} may be in it.",
     )
+    verify: bool = Field(default=True, description="Whether an https server's certificate must be one that is trusted.")
     token: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, repr=False, description="Bearer token that every client shows; null: none."
     )

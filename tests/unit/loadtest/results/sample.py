@@ -22,7 +22,7 @@ publishers: [{name: host, count: 1, media: camera}]
 subscribers: [{name: audience, count: 480}, {name: phones, count: 20, network: mobile}]
 expect: {latency.p99: "<= 50 ms", loss.after: "<= 0.001", joins.failed: "== 0"}
 """
-JOINS = {"http": 4.1, "ice": 9.8, "dtls": 31.0, "packet": 44.5, "frame": 120.0}
+JOINS = {"http": 4.1, "ice": 5.7, "dtls": 21.2, "packet": 44.5, "frame": 120.0}
 
 
 def sample(seed: int = 1, *, name: str = "webinar", slower: float = 1.0) -> Results:

@@ -38,6 +38,9 @@ class Page(HTMLParser):
         assert self.open and self.open.pop() == tag, tag
 
 
+STEPS = {"http": 11.0, "ice": 3.0, "dtls": 20.0, "packet": 50.0, "frame": 51.0}  # the first three by themselves
+
+
 def empty() -> Results:
     """Results of a run that ended before anything was measured."""
     return Results(
@@ -113,3 +116,14 @@ def test_half_a_character_does_not_stop_the_report(tmp_path: Path) -> None:
     results.notes = ["\ud800"]
     write_report(results, tmp_path / "report.html")
     assert (tmp_path / "report.html").stat().st_size > 10_000
+
+
+def test_the_steps_of_a_join_follow_each_other_in_their_plot() -> None:
+    results = sample()
+    results.figures |= {f"join.{step}.p50": value for step, value in STEPS.items()}
+
+    page = render_report(results)
+
+    assert (
+        "HTTP after 11 ms, ICE after 14 ms, DTLS after 34 ms, first packet after 50 ms, first frame after 51 ms" in page
+    )

@@ -126,7 +126,7 @@ def test_without_a_terminal_there_is_a_line_every_five_seconds_and_one_for_each_
         "0 of 90 s joining", "5 of 90 s joining", "6 of 90 s running", "11 of 90 s running",
     ]  # fmt: skip
     assert LINE_EVERY == 5
-    assert "clients joined 300" in lines[0] and "latency, median 2.12 ms" in lines[0] and "0.1 %" in lines[0]
+    assert "sessions 300" in lines[0] and "latency, median 2.12 ms" in lines[0] and "0.1 %" in lines[0]
     assert "99th" not in lines[0] and "new 1" in lines[0] and "\x1b" not in lines[0]
 
 
@@ -147,7 +147,7 @@ def test_a_terminal_shows_a_table_that_is_redrawn_and_given_back() -> None:
         clock.now += DRAW_EVERY
         live.update(SNAPSHOT | {"joined": 777.0}, "joining", 4, None)
         assert "777" in printed(console)[len(first) :]
-    assert "clients joined" in first and "3 of 90 s" in first and "–" in first
+    assert "sessions" in first and "3 of 90 s" in first and "–" in first
     assert printed(console).endswith("\x1b[2K") or "\x1b[?25h" in printed(console)[-80:]
 
 
