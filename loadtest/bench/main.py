@@ -101,7 +101,8 @@ async def run(book: Book, plan: Plan, chosen: list[str], console: Console) -> bo
         with console.status(title):
             begun = time.monotonic(), busy_seconds(), own_seconds()
             try:
-                await asyncio.wait_for(stage(book, plan), STAGE_TIMEOUT)
+                async with asyncio.timeout(STAGE_TIMEOUT):  # wait_for would lose a Ctrl-C during a server's start
+                    await stage(book, plan)
                 note_others(book, name, *begun)
             except (DriverError, JoinError, RuntimeError, OSError, TimeoutError) as error:
                 failed = True
