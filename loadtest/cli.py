@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import signal
@@ -30,6 +31,7 @@ Found = TypeVar("Found")
 HELD, FAILED, BAD_INPUT, NO_VERDICT, INTERRUPTED = 0, 1, 2, 3, 130  # exit status
 STATUS = {"passed": HELD, "failed": FAILED, "no verdict": NO_VERDICT, "interrupted": INTERRUPTED}
 
+SETTERS = ("--set", "--set-b")
 COMMAND: list[str] = []  # as it was given, for the results
 
 app = typer.Typer(
@@ -76,15 +78,11 @@ def run(
     target_cores: Annotated[str | None, typer.Option(help="Cores of a target that target.command starts.")] = None,
 ) -> None:
     """Run a scenario and hold what was measured against what it expects."""
-    from loadtest.run.runner import Options
-
     chosen = read_scenario(scenario, set_ or [], short, duration)
-    for file in (json_file, html_file):
-        if file is not None and not file.absolute().parent.is_dir():
-            raise stop(f"{file}: there is no folder {file.absolute().parent}")
+    check_folders(json_file, html_file)
     if find_limit and repetitions > 1:
         raise stop("--repetitions does not go with --find-limit, which repeats what breaks")
-    options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command=" ".join(COMMAND))
+    options = options_of(allow_remote, cores, target_cores)
     work = search(chosen, options, vary, most) if find_limit else repeat(chosen, options, repetitions)
     results = carry_out(work, options, quiet)
     write(results, json_file, html_file)
@@ -99,8 +97,23 @@ def carry_out(work: Coroutine[Any, Any, Found], options: Options, quiet: bool) -
         with Live(quiet=quiet) as live:
             options.progress = live.update
             return asyncio.run(work)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise stop(str(error)) from error
+
+
+def check_folders(*files: Path | None) -> None:
+    """What a run finds must not be lost at its end because there is nowhere to write it."""
+    for file in files:
+        if file is not None and not file.absolute().parent.is_dir():
+            raise stop(f"{file}: there is no folder {file.absolute().parent}")
+
+
+def options_of(allow_remote: bool, cores: str | None, target_cores: str | None) -> Options:
+    """How to run, from the options of a command."""
+    from loadtest.run.runner import Options
+
+    own, targets = read_cores("--cores", cores), read_cores("--target-cores", target_cores)
+    return Options(allow_remote, own, targets, command=" ".join(COMMAND))
 
 
 def read_scenario(name: str, overrides: list[str], short: bool, duration: float | None) -> Scenario:
@@ -117,16 +130,20 @@ def read_scenario(name: str, overrides: list[str], short: bool, duration: float 
     return shorten(scenario) if short else scenario
 
 
-def read_cores(text: str | None) -> set[int] | None:
-    """A list of cores such as `1` or `2-3,5`."""
+def read_cores(option: str, text: str | None) -> set[int] | None:
+    """A list of cores such as `1` or `2-3,5`, all of which we may use."""
     if text is None:
         return None
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part.strip())
-        if not match:
-            raise stop(f"--cores: found {text!r}; expected numbers of cores such as 1 or 2-3,5")
-        found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise stop(f"{option}: found {text!r}; expected numbers of cores such as 1 or 2-3,5")
+        found |= set(range(first, last + 1))
+    if missing := sorted(found - os.sched_getaffinity(0)):
+        usable = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
+        raise stop(f"{option}: there is no core {missing[0]} to use; there are {usable}")
     return found
 
 
@@ -167,11 +184,17 @@ async def alternate(a: Scenario, b: Scenario, options: Options, repetitions: int
 
 def write(results: Results, json_file: Path | None, html_file: Path | None) -> None:
     """The summary on standard output, and the files."""
-    from loadtest.results.html import write_report
-    from loadtest.results.schema import write_results
     from loadtest.results.summary import print_summary
 
     print_summary(results)
+    write_files(results, json_file, html_file)
+
+
+def write_files(results: Results, json_file: Path | None, html_file: Path | None) -> None:
+    """Results and report, as far as they are wanted."""
+    from loadtest.results.html import write_report
+    from loadtest.results.schema import write_results
+
     try:
         if json_file:
             write_results(results, json_file)
@@ -218,19 +241,18 @@ def ab(
 ) -> None:
     """Run a scenario against two targets (or in two ways) in turn, and compare them."""
     from loadtest.results.compare import Side, compared, print_comparison
-    from loadtest.results.schema import write_results
     from loadtest.run.repeat import together
-    from loadtest.run.runner import Options
 
+    check_folders(*(json_files or ()))
     both = read_scenario(scenario, set_ or [], False, duration)
     other = read_scenario(scenario, [*(set_ or []), *(set_b or [])], False, duration)
-    options = Options(allow_remote, read_cores(cores), read_cores(target_cores), command=" ".join(COMMAND))
+    options = options_of(allow_remote, cores, target_cores)
     found = carry_out(alternate(both, other, options, repetitions), options, quiet)
     if not all(found):
         raise stop("interrupted before both had been run", INTERRUPTED)
     print_comparison(compared(*(Side([name] * len(side), side) for name, side in zip("AB", found, strict=True))))
     for file, side in zip(json_files or (), found, strict=False):
-        write_results(together(side), file)
+        write_files(together(side), file, None)
     raise typer.Exit(max(STATUS[together(side).verdict] for side in found))
 
 
@@ -284,13 +306,30 @@ def schema(
     typer.echo(json.dumps(results_schema() if results else scenario_schema(), indent=2))
 
 
+def without_secrets(arguments: Sequence[str]) -> list[str]:
+    """Arguments as they may be shown: values that --set gives to secrets are hidden, also within a whole section."""
+    from loadtest.scenario.load import HIDDEN, SECRETS
+
+    shown, of_set = list[str](), False
+    for argument in arguments:
+        option, sign, value = argument.partition("=")
+        inline = sign and option in SETTERS
+        key = (value if inline else argument).partition("=")[0]
+        path = tuple(step.strip() for step in key.strip().split("."))
+        secret = any(path == whole[: len(path)] for whole in SECRETS)
+        start = f"{option}={key}" if inline else key
+        shown.append(f"{start}={HIDDEN}" if secret and (of_set or inline) else argument)
+        of_set = argument in SETTERS
+    return shown
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run with command-line arguments; a scenario's name alone is run. Returns the exit status."""
     arguments = list(sys.argv[1:] if args is None else args)
     names = {one.name or getattr(one.callback, "__name__", "") for one in app.registered_commands}
     if arguments and arguments[0] not in names and not arguments[0].startswith("-"):
         arguments.insert(0, "run")
-    COMMAND[:] = ["weir loadtest", shlex.join(arguments)]
+    COMMAND[:] = ["weir loadtest", shlex.join(without_secrets(arguments))]
     try:
         app(args=arguments, prog_name="weir loadtest")
     except SystemExit as end:

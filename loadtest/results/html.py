@@ -24,7 +24,7 @@ from loadtest.results.knee import knee, step_cells, step_head
 from loadtest.results.plots import Line, Mark, distribution, lines_over_time, stacked
 from loadtest.results.schema import Results
 from loadtest.results.style import STYLE
-from loadtest.results.summary import HELD, load, value_of, verdict_line
+from loadtest.results.summary import HELD, all_notes, load, value_of, verdict_line
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 MOST_FAULTS = 500  # rows; the rest is in the results file
@@ -61,7 +61,7 @@ def render_report(results: Results) -> str:
 
 def _details(results: Results) -> Iterable[str]:
     yield _section("Limit", _search(results))
-    yield _section("Notes", _items(results.notes))
+    yield _section("Notes", _items(all_notes(results)))
     yield _section("Expectations", _expectations(results))
     yield _section("Plots", f'<div class="plots">{"".join(_plots(results))}</div>')
     yield _section("Figures", "".join(_figures(heading, results) for heading in GROUPS))

@@ -27,9 +27,19 @@ def print_summary(results: Results, console: Console | None = None) -> None:
     _print_expectations(results.expect, console)
     _print_faults(results, console)
     _print_search(results, console)
-    for note in results.notes:
+    for note in all_notes(results):
         console.print(Text.assemble(("Note: ", "yellow"), clean(note)))
     console.print(verdict_line(results))
+
+
+def told_broken_off(results: Results) -> str:
+    """Why a run ended before its time, in a sentence; empty: it did not."""
+    return f"the run was broken off: {results.broken_off}" if results.broken_off else ""
+
+
+def all_notes(results: Results) -> list[str]:
+    """What a reader must know, the most important first."""
+    return [note for note in (told_broken_off(results), *results.notes) if note]
 
 
 def _print_search(results: Results, console: Console) -> None:
@@ -59,7 +69,7 @@ def verdict_line(results: Results) -> Text:
         "no verdict": f"{len(unknown)} expectations without a value" if unknown else "see the notes",
         "interrupted": f"after {shown(results.duration)} s",
     }
-    reason = reasons[results.verdict] or "see the notes"
+    reason = reasons[results.verdict] or told_broken_off(results) or "see the notes"
     return styled(f"{results.verdict.upper()}: {reason}", COLOURS[results.verdict])
 
 

@@ -7,17 +7,19 @@ counted; nobody joins again by itself.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
 from loadtest.drivers.base import Driver, DriverError
-from loadtest.engine.engine import ClientEngine, Media, Network
+from loadtest.engine.engine import ClientEngine, LinkSettings
 from loadtest.engine.layout import AUDIO, NO_TYPE, VIDEO
+from loadtest.engine.media import media_of
 from loadtest.results.schema import Fault
 from loadtest.run.people import Person, Session, room_name
 from loadtest.run.reels import Reels
+from loadtest.run.steps import Step
 from loadtest.scenario.schema import Link, Publishers, Scenario
 from loadtest.transport.offers import PublishSpec, Remote, Ssrcs, publish_offer, read_answer, watch_offer
 from loadtest.transport.peer import JoinError, Peer
@@ -30,19 +32,11 @@ KINDS_OF_FAULTS = 500  # that are told apart: messages of a server may differ fo
 LEFT, KILLED = "left", "killed"  # why a session has ended, besides what the server did
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one join took, ms; None: it did not come so far. packet and frame are from the beginning."""
-
-    http: float
-    ice: float
-    dtls: float
-    packet: float | None
-    frame: float | None
-
-
 class Crowd:
-    """Everybody of one run. `faults` is what they saw, `steps` what their joins took."""
+    """Everybody of one run. `faults` is what they saw, `steps` what their joins took.
+
+    `removed` is called with the engine's token of each client that has left.
+    """
 
     def __init__(
         self, scenario: Scenario, driver: Driver, engine: ClientEngine, reels: Reels, host: str, allow_remote: bool
@@ -50,14 +44,14 @@ class Crowd:
         self.scenario, self.driver, self.engine, self.reels = scenario, driver, engine, reels
         self.host, self.allow_remote = host, allow_remote
         self.groups = list(scenario.groups())
-        self.attempted = self.done = self.failed = self.broken = 0
+        self.attempted = self.done = self.failed = 0
+        self.removed: Callable[[int], None] = lambda token: None
         self.steps: list[Step] = []
         self._faults: Counter[tuple[str, str, str]] = Counter()
         self._examples: dict[tuple[str, str, str], str] = {}
         self._dtls = DtlsContexts(Certificate.generate())
         self._by_index: dict[int, Session] = {}
         self._sessions: set[Session] = set()  # all that have not been closed
-        self._seed = scenario.seed << 20
         self._over = False  # nobody is to be here any more
         engine.on_datagram = self._on_datagram
 
@@ -80,11 +74,6 @@ class Crowd:
     def sessions(self) -> int:
         """Sessions that the engine has now."""
         return len(self._by_index)
-
-    @property
-    def alive(self) -> int:
-        """Of these, those that have not ended of themselves."""
-        return sum(not session.ended for session in self._by_index.values())
 
     @property
     def watching(self) -> int:
@@ -124,7 +113,7 @@ class Crowd:
     async def _connect(self, person: Person, session: Session) -> None:
         index = self.engine.reserve(self.groups.index(person.group.name))
         try:
-            self._set_network(person, index)
+            self._set_network(person, session, index)
             session.peer = Peer(self._dtls, self.host, allow_remote=self.allow_remote, gate=self.engine.gate(index))
             remote, spec = await self._signal(person, session, session.peer)
             await session.peer.connect(remote, self.scenario.joins.timeout)
@@ -141,11 +130,11 @@ class Crowd:
             await self._leave(session)
             raise JoinError(f"the answer can't be used: {error}", "answer") from error
 
-    def _set_network(self, person: Person, index: int) -> None:
+    def _set_network(self, person: Person, session: Session, index: int) -> None:
         network = self.scenario.networks.get(person.group.network or "")
         if network:
-            self._seed += 1
-            self.engine.set_network(index, _link(network.down), _link(network.up), self._seed)
+            seed = seed_of(self.scenario.seed, person.room, person.identity, session.publisher or "")
+            self.engine.set_network(index, _link(network.down), _link(network.up), seed)
 
     async def _signal(self, person: Person, session: Session, peer: Peer) -> tuple[Remote, PublishSpec | None]:
         """Offer and answer. DriverError, JoinError.
@@ -190,10 +179,10 @@ class Crowd:
         cname = spec.ssrcs.cname if spec else secrets.token_hex(8)
         sock, contexts, media = peer.detach(), peer.contexts, media_of(remote)
         session.index = index
-        engine.hand_over(index, sock, contexts, media, ssrc=secrets.randbits(31) | 1, cname=cname)
+        engine.hand_over(index, sock, contexts, media, ssrc=secrets.randbits(31) | 1, cname=cname, early=peer.early)
         row = engine.clients.rows[index]
-        row.watches, row.capture = int(spec is None), int(person.decodes)
-        row.opened = int(spec is None and self._synthetic(person))
+        row.capture = int(person.decodes)
+        row.opened = int(spec is None and self._synthetic())
         if spec:
             self._add_sources(person, index, remote, spec)
         self._by_index[index] = session
@@ -204,8 +193,8 @@ class Crowd:
         if spec:
             engine.begin(index)
 
-    def _synthetic(self, person: Person) -> bool:
-        """Whether all video that a subscriber gets is synthetic packets, whose bytes can be compared."""
+    def _synthetic(self) -> bool:
+        """Whether all video that subscribers get is synthetic packets, whose bytes can be compared."""
         videos = [self.scenario.media[group.media].video for group in self.scenario.publishers]
         return all(video is None or video.codec == "synthetic" for video in videos)
 
@@ -243,7 +232,6 @@ class Crowd:
     def _on_end(self, person: Person, session: Session, why: str) -> None:
         if not session.ended and not self._over:
             session.ended = why
-            self.broken += 1
             self.note(person, why)
 
     async def leave(self, person: Person) -> None:
@@ -287,8 +275,11 @@ class Crowd:
             if not polite:
                 session.peer.gate = lost
             session.peer.close()  # while the engine has not closed the socket: the alert has to leave
+        token = int(self.engine.clients.rows[session.index].token) if session.index else 0
         await self.engine.remove(session.index)
         session.index = 0
+        if token:
+            self.removed(token)
 
     def kill(self, person: Person) -> None:
         """Let a person vanish: not a packet more, as when the power fails. `bury` closes its sockets."""
@@ -360,23 +351,16 @@ def lost(outgoing: bool, size: int, now: int) -> int:
     return -1
 
 
-def media_of(remote: Remote) -> Media:
-    """The engine's tables from an answer."""
-    codecs: dict[int, int] = {}
-    repairs: dict[int, int] = {}
-    ids: dict[int, int] = {}
-    for section in remote.media:
-        codecs |= section.codecs
-        repairs |= section.repairs
-        ids |= section.extensions
-    return Media(codecs, repairs, {number: kind for kind, number in ids.items()}, ids)
+def seed_of(*parts: object) -> int:
+    """A seed that depends on these alone, and not on who came before."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=5).digest())
 
 
-def _link(link: Link | None) -> Network | None:
+def _link(link: Link | None) -> LinkSettings | None:
     """A scenario's link in the engine's words."""
     if link is None:
         return None
-    return Network(
+    return LinkSettings(
         loss=link.loss.model() if link.loss else None,
         delay_ms=link.delay,
         jitter_ms=link.jitter,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loadtest.clips.decode import Decoder
 from loadtest.engine.capture import CapturedPacket, CaptureRing
 from loadtest.results.distribution import Histogram
+from loadtest.run.figures import Figures
 from mediacodecs.frame import OPUS
 
 PAUSE = 0.005  # seconds between looks at an empty ring
@@ -40,17 +42,30 @@ class Stream:
         self.decoder.started = self.sound
 
 
-class Decoding:
-    """The decoding thread. `capture_time(client, number)` is when a publisher captured a frame, ns; 0: unknown."""
+@dataclass
+class Tally:
+    """What was decoded since a time; frames, errors and unread pictures are of video."""
 
-    def __init__(self, ring: CaptureRing, capture_time: Callable[[int, int], int]) -> None:
+    clients: set[int] = field(default_factory=set)  # tokens
+    frames: int = 0
+    errors: int = 0
+    unread: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+
+
+class Decoding:
+    """The decoding thread. `capture_time(number)` is when the publisher captured a frame, ns; 0: unknown."""
+
+    def __init__(self, ring: CaptureRing, capture_time: Callable[[int], int]) -> None:
         self._ring, self._capture_time = ring, capture_time
         self._streams: dict[tuple[int, int], Stream] = {}
         self._undecodable: set[int] = set()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
-        self.latency = Histogram()
-        self.unknown = 0  # packets of codecs that can't be decoded here
+        self._gone: deque[int] = deque()  # tokens of clients that left
+        self._unknown = 0  # packets of codecs that can't be decoded here
+        self._failures, self._failure = 0, ""  # packets that we failed at, and why the first time
+        self.tally = Tally()
 
     def start(self) -> None:
         """Begin to empty the ring."""
@@ -62,27 +77,65 @@ class Decoding:
         if self._thread.ident is not None:
             self._thread.join()
 
+    def count_anew(self) -> None:
+        """From now on `counts` and `figures` are of what comes."""
+        self.tally = Tally()
+
+    def forget(self, client: int) -> None:
+        """A client (its token) has left: its decoders go when what it left in the ring is decoded."""
+        self._gone.append(client)
+
     def counts(self) -> dict[str, int]:
-        """clients, frames, errors and unread pictures until now; of video."""
-        streams = dict(self._streams)
-        videos = [stream.decoder for stream in streams.values() if not stream.sound]
-        clients = {client for client, _ in streams}
+        """clients, frames, errors and unread pictures, of video."""
+        tally = self.tally
         return {
-            "clients": len(clients),
-            "frames": sum(decoder.frames for decoder in videos),
-            "errors": sum(decoder.errors for decoder in videos),
-            "unread": sum(decoder.unread for decoder in videos),
+            "clients": len(tally.clients),
+            "frames": tally.frames,
+            "errors": tally.errors,
+            "unread": tally.unread,
         }
+
+    def figures(self) -> Figures:
+        """The counts and latencies under the names of `results.figures`; none when nobody decodes."""
+        counts, latency = self.counts(), Histogram(self.tally.latency.counts)
+        if not counts["clients"]:
+            return {}
+        found: Figures = {f"decode.{name}": count for name, count in counts.items()}
+        return found | {"decode.latency.p50": latency.quantile(0.5), "decode.latency.p95": latency.quantile(0.95)}
+
+    def notes(self) -> list[str]:
+        """What a reader must know: what was not decoded, and why."""
+        found = []
+        if self._unknown:
+            found.append(f"{self._unknown} packets were of codecs that can't be decoded here")
+        if self._failures:
+            found.append(f"decoding failed at {self._failures} packets: {self._failure}")
+        return found
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            gone = [self._gone.popleft() for _ in range(len(self._gone))]
             while not self._stop.is_set() and (packet := self._ring.pop()) is not None:
-                self.take(packet)
+                self._try(packet)
+            self._drop(gone)
             self._stop.wait(PAUSE)
         for _ in range(self._ring.count):  # what is in it now: more may come for ever
             if (packet := self._ring.pop()) is None:
                 return
+            self._try(packet)
+
+    def _try(self, packet: CapturedPacket) -> None:
+        """A fault of ours must not end the thread: what it did not decode would look like a bad target."""
+        try:
             self.take(packet)
+        except Exception as error:
+            self._failures += 1
+            self._failure = self._failure or f"{type(error).__name__}: {error}"
+
+    def _drop(self, clients: list[int]) -> None:
+        """Streams of clients that have left, with their decoders."""
+        for key in [key for key in self._streams if key[0] in clients] if clients else ():
+            del self._streams[key]
 
     def take(self, packet: CapturedPacket) -> None:
         """One packet, in whatever order; frames leave in order, and a hole is jumped after REORDER packets."""
@@ -108,7 +161,7 @@ class Decoding:
                 self._streams[key] = Stream(Decoder(packet.codec))
             except ValueError:
                 self._undecodable.add(packet.codec)
-        self.unknown += key not in self._streams
+        self._unknown += key not in self._streams
         return self._streams.get(key)
 
     def _add(self, stream: Stream, packet: CapturedPacket) -> None:
@@ -125,13 +178,17 @@ class Decoding:
             self._decode(stream)
 
     def _decode(self, stream: Stream) -> None:
-        frame = stream.frame
-        pictures = stream.decoder.feed([packet.payload for packet in frame], any(one.keyframe for one in frame))
+        frame, decoder, tally = stream.frame, stream.decoder, self.tally
+        stream.frame = []
+        before = decoder.frames, decoder.errors, decoder.unread
+        pictures = decoder.feed([packet.payload for packet in frame], any(one.keyframe for one in frame))
+        tally.clients.add(frame[0].client)
+        if stream.sound:
+            return
+        tally.frames += decoder.frames - before[0]
+        tally.errors += decoder.errors - before[1]
+        tally.unread += decoder.unread - before[2]
         now = time.monotonic_ns()
         for picture in pictures:
-            captured = frame[0].captured
-            if not captured and picture.number is not None:
-                captured = self._capture_time(frame[0].client, picture.number)
-            if captured and picture.number is not None:
-                self.latency.record(now - captured)
-        stream.frame = []
+            if picture.number is not None and (captured := frame[0].captured or self._capture_time(picture.number)):
+                tally.latency.record(now - captured)

@@ -10,23 +10,28 @@ from typing import Any
 from loadtest.drivers.base import DriverError
 from loadtest.engine.layout import AUDIO, VIDEO
 from loadtest.run.crowd import Crowd
+from loadtest.run.ending import Ending
 from loadtest.run.people import Person, Roster
 from loadtest.run.target import Target, TargetError
 from loadtest.scenario.schema import Action, ChangeLayer, Kill, Mute, RestartTarget, Scenario
+
+LEAVERS_END = 2.0  # seconds that who is leaving has when the run is to end at once
 
 Again = Callable[[list[Person]], Coroutine[Any, Any, None]]
 
 
 class Events:
-    """Churn and actions of one run, chosen by the scenario's seed."""
+    """Churn and actions of one run, chosen by the scenario's seed. What can't be done breaks the run off."""
 
-    def __init__(self, scenario: Scenario, roster: Roster, crowd: Crowd, target: Target, again: Again) -> None:
-        self.scenario, self.roster, self.crowd, self.target = scenario, roster, crowd, target
+    def __init__(
+        self, scenario: Scenario, roster: Roster, crowd: Crowd, target: Target, again: Again, ending: Ending
+    ) -> None:
+        self.scenario, self.roster, self.crowd, self.target, self.ending = scenario, roster, crowd, target, ending
         self._again = again  # joins people at the scenario's rate
+        self.restarting = False  # the target is away, or its clients have not come back
         self._random = random.Random(scenario.seed)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._leaving: set[asyncio.Task[Any]] = set()
-        self.notes: list[str] = []
 
     def start(self) -> None:
         """From now on."""
@@ -39,11 +44,16 @@ class Events:
             self._spawn(self._every(1 / churn.joins, self._one_joins))
 
     async def stop(self) -> None:
-        """No more; what is under way is given up, but who is leaving leaves."""
+        """No more; what is under way is given up, but who is leaving leaves, if there is time."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        leaving = set(self._leaving)
+        if leaving:
+            await asyncio.wait(leaving, timeout=LEAVERS_END if self.ending.due else None)
+        for task in leaving:
+            task.cancel()  # the others leave with everybody
+        await asyncio.gather(*leaving, return_exceptions=True)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -54,7 +64,7 @@ class Events:
         self._tasks.discard(task)
         self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.notes.append(f"an event failed: {error}")
+            self.ending.break_off(f"an event failed: {type(error).__name__}: {error}")
 
     async def _every(self, pause: float, what: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -75,7 +85,7 @@ class Events:
 
     async def _leave(self, person: Person) -> None:
         await self.crowd.leave(person)
-        self.roster.subscribers.remove(person)
+        self.roster.gone(person)
 
     def _one_joins(self) -> None:
         group = self._random.choice(self.scenario.subscribers)
@@ -121,12 +131,14 @@ class Events:
     async def _restart(self) -> None:
         """The server dies and comes back; everybody joins again, as people do."""
         people = [person for person in self.roster.everybody if person.state in ("here", "failed")]
+        self.restarting = True
         for person in people:
             self.crowd.kill(person)
         try:
             await self.target.restart()
         except TargetError as error:
-            self.notes.append(f"the target did not come back: {error}")
+            self.ending.break_off(f"the target did not come back: {error}")
             return
         await asyncio.gather(*(self.crowd.bury(person) for person in people))
         await self._again(people)
+        self.restarting = False

@@ -9,7 +9,7 @@ import numpy as np
 
 from loadtest.engine.totals import Totals, sum_of
 from loadtest.results.distribution import Histogram
-from loadtest.run.crowd import Step
+from loadtest.run.steps import Step
 from loadtest.run.target import Usage
 from loadtest.run.tool import Mark
 
@@ -72,6 +72,8 @@ def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
         "pli.rate": totals.plis / seconds,
         "packets.sent": totals.sent,
         "packets.received": totals.packets,
+        "packets.wrong": totals.wrong,
+        "packets.refused": totals.refused + totals.garbage + totals.excess,
         "packets.rate": totals.packets / seconds,
         "frames.completed": totals.frames,
         "frames.missed": totals.missed,

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from loadtest.results.schema import Results, Search, SearchStep
+from loadtest.results.summary import told_broken_off
 from loadtest.scenario.schema import Group, Scenario
 
 Vary = Literal["subscribers", "publishers", "rooms"]
@@ -88,10 +89,7 @@ class LimitSearch:
             return f"the load test itself was in the way at {self.blocked} {self.vary}"
         if self.above is None and self.held >= self.most:
             return f"the search goes no further than {self.most} {self.vary}"
-        broken_off = (
-            [note for note in self.broke.notes if note.startswith("the run was broken off")] if self.broke else []
-        )
-        return broken_off[0] if broken_off else ""
+        return told_broken_off(self.broke) if self.broke else ""
 
     async def _try(self, value: int) -> bool:
         """Run one size, and again if it breaks; False ends the search."""
@@ -125,5 +123,6 @@ class LimitSearch:
 def describe(results: Results) -> str:
     """One step in a line: its verdict, and what broke."""
     broken = [f"{item.figure} {item.limit} is {item.value}" for item in results.expect if not item.held]
-    notes = [note for note in results.notes if note.startswith(("no verdict", "the run was broken off"))]
-    return ", ".join([results.verdict, *broken, *notes])
+    why = [told_broken_off(results)] if results.broken_off else []
+    notes = results.notes if results.verdict == "no verdict" else []
+    return ", ".join([results.verdict, *broken, *why, *notes])

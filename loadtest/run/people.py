@@ -6,9 +6,12 @@ import asyncio
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from loadtest.scenario.schema import FIRST, Group, Publishers, Scenario, Subscribers
 from loadtest.transport.peer import Peer, Timings
+
+State = Literal["away", "joining", "here", "failed", "leaving", "dead"]  # dead: killed
 
 
 @dataclass(eq=False)
@@ -40,7 +43,7 @@ class Person:
     layer: str | None = None
     decodes: bool = False
     sessions: list[Session] = field(default_factory=list)
-    state: str = "away"  # away, joining, here, failed, dead (killed)
+    state: State = "away"
 
     @property
     def publishes(self) -> bool:
@@ -93,6 +96,11 @@ class Roster:
         self._decoders[group.name] -= decodes
         identity = f"{group.name}-{next(self._numbers)}"
         return Person(group, room, identity, self.watched(group, room), group.layer, decodes)
+
+    def gone(self, person: Person) -> None:
+        """A subscriber does not come back: somebody who comes later decodes in its place."""
+        self.subscribers.remove(person)
+        self._decoders[person.group.name] += person.decodes
 
     def watched(self, group: Subscribers, room: int) -> tuple[str, ...]:
         """The identities that somebody of the group watches in a room."""

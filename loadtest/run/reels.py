@@ -21,10 +21,14 @@ class Reels:
         self._video: dict[str, list[tuple[str, Reel]]] = {}
         self._audio: dict[str, Reel] = {}
 
-    def prepare(self, progress: Callable[[str], None] = lambda name: None) -> None:
-        """Encode what the publishers' groups name; takes seconds, so call it in a thread."""
+    def prepare(self, goes_on: Callable[[str], bool] = lambda name: True) -> None:
+        """Encode what the publishers' groups name; takes seconds, so call it in a thread.
+
+        `goes_on` is asked before each media profile; no: the rest is not encoded.
+        """
         for name in dict.fromkeys(group.media for group in self._scenario.publishers):
-            progress(name)
+            if not goes_on(name):
+                return
             media = self._scenario.media[name]
             self._video[name] = layers_of(media.video) if media.video else []
             if media.audio:

@@ -58,6 +58,7 @@ def together(found: Sequence[Results]) -> Results:
         figures=figures,
         groups=groups,
         expect=expect,
+        broken_off=next((results.broken_off for results in found if results.broken_off), ""),
         verdict=_verdict(found, all(item.held for item in expect)),
         notes=list(dict.fromkeys(note for results in found for note in results.notes)),
         faults=[fault for results in found for fault in results.faults],
@@ -68,15 +69,15 @@ def together(found: Sequence[Results]) -> Results:
 def _verdict(found: Sequence[Results], held: bool) -> Verdict:
     """The worst of the repetitions; where only limits broke, whether the medians keep them."""
     worst = max((results.verdict for results in found), key=VERDICTS.index)
-    broke_off = any(results.verdict == "failed" and not _only_limits(results) for results in found)
-    if worst in ("passed", "failed") and not broke_off:
+    if worst in ("passed", "failed") and not any(map(_unsound, found)):
         return "passed" if held else "failed"
     return worst
 
 
-def _only_limits(results: Results) -> bool:
-    """Whether a failed run failed by its limits alone, and was not broken off."""
-    return any(not item.held for item in results.expect) and all(item.value is not None for item in results.expect)
+def _unsound(results: Results) -> bool:
+    """Whether a run failed whatever the medians say: it was broken off, misses a figure, or got wrong packets."""
+    unknown = any(item.value is None for item in results.expect)
+    return bool(results.broken_off or unknown or results.figures.get("packets.wrong"))
 
 
 def medians(all_figures: Sequence[dict[str, float | None]]) -> dict[str, float | None]:

@@ -32,10 +32,9 @@ class Sampler:
         self.series: dict[str, list[float | None]] = {
             name: [] for name in ("time", *SERIES, "joined", "bitrate", "joins.rate")
         }
-        self.latest: Figures = {}
 
     def look(self, done: int) -> Figures:
-        """One point; `done` is how many joins were done until now."""
+        """One point; `done` is how many joins were done until now. The figures, and what else is shown live."""
         now, last = self._moment(), self._last
         seconds = max(now.at - last.at, 1e-6)
         before, after = sum_of(last.totals), sum_of(now.totals)
@@ -43,21 +42,22 @@ class Sampler:
         figures = media_figures(new, seconds, now.sessions)
         figures |= target_figures(last, now, None) | tool_figures(last, now, self._late_ms())
         figures["joins.rate"] = (done - self._done) / seconds
-        self._last, self._done, self.latest = now, done, figures
+        bitrate = (new.video_octets + new.audio_octets) * 8 / 1000 / seconds
+        live: Figures = {"joins.done": done, "joined": now.sessions, "bitrate": bitrate}
+        self._last, self._done = now, done
         if self._skipped >= self._stride:
             self._skipped = 0
-            self._add(now, figures, (new.video_octets + new.audio_octets) * 8 / 1000 / seconds)
+            self._add(now, live | figures)
         self._skipped += 1
-        return figures
+        return live | figures
 
-    def _add(self, now: Moment, figures: Figures, bitrate: float) -> None:
+    def _add(self, now: Moment, figures: Figures) -> None:
         series = self.series
         series["time"].append(round(now.at - self._begun, 3))
         for name, figure in SERIES.items():
             series[name].append(figures.get(figure))
-        series["joined"].append(now.sessions)
-        series["bitrate"].append(bitrate)
-        series["joins.rate"].append(figures["joins.rate"])
+        for name in ("joined", "bitrate", "joins.rate"):
+            series[name].append(figures[name])
         if len(series["time"]) == MOST:
             self._stride *= 2
             for values in series.values():

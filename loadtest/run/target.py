@@ -88,6 +88,7 @@ class Target:
         self._process: subprocess.Popen[bytes] | None = None
         self._output: IO[bytes] | None = None
         parts = urlsplit(settings.url)
+        self.address = ""  # that answered last, of those that the name has
         self._address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
     async def start(self) -> None:
@@ -135,6 +136,7 @@ class Target:
                 _, writer = await asyncio.wait_for(asyncio.open_connection(*address), CONNECT_TIMEOUT)
             except (OSError, TimeoutError):
                 continue
+            self.address = address[0]
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()

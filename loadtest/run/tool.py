@@ -60,12 +60,8 @@ class Tool:
         )
 
     def late_ms(self) -> float:
-        """How late a publisher's packet left at most, in ms, since the last `forget_lateness`."""
+        """How late a publisher's packet left at most, in ms, since the engine's last `forget_maxima`."""
         return int(self._engine.state.late) / 1e6
-
-    def forget_lateness(self) -> None:
-        """Count lateness anew."""
-        self._engine.state.late = 0
 
 
 def asides(before: Mark, after: Mark) -> list[str]:

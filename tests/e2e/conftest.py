@@ -25,6 +25,15 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
         assert not running.errors(), running.errors()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def strict_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    """One that takes nobody without a token."""
+    async with Node(tmp_path_factory.mktemp("strict-node"), auth={"required": True}) as running:
+        yield running
+        await running.stop()
+        assert not running.errors(), running.errors()
+
+
 @pytest.fixture
 def own_node(tmp_path: Path) -> MakeNode:
     """Makes a node of a test's own: `async with own_node(media={"workers": 2}) as node`."""

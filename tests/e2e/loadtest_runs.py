@@ -157,7 +157,7 @@ async def end_of(process: asyncio.subprocess.Process, seconds: float = 60.0) -> 
 def seen(results: Results) -> str:
     """What went wrong, for messages."""
     faults = [f"{fault.count} × {fault.group} in {fault.room}: {fault.what}" for fault in results.faults]
-    return f"{results.verdict}; {results.notes}; {faults}; {results.figures}"
+    return f"{results.verdict}; {results.broken_off}; {results.notes}; {faults}; {results.figures}"
 
 
 def figure(results: Results, name: str, group: str | None = None) -> float:

@@ -21,7 +21,7 @@ import yaml
 from aiohttp import web
 
 from loadtest.results.schema import Results, read_results
-from loadtest.run import runner
+from loadtest.run import watch
 from loadtest.run.runner import Options, Run
 from tests.e2e.conftest import MakeNode
 from tests.e2e.loadtest_runs import (
@@ -55,7 +55,7 @@ LONG = 600  # seconds that no test waits for
 
 def told(results: Results) -> str:
     """Notes and faults in one text."""
-    return " | ".join(results.notes + [fault.what for fault in results.faults])
+    return " | ".join([results.broken_off, *results.notes] + [fault.what for fault in results.faults])
 
 
 async def test_absent_target_is_told_at_once(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def node_pid(results: Results) -> int | None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less time than a user's run has until silence ends it."""
-    monkeypatch.setattr(runner, "STALLED", runner.SILENT + 1)
+    monkeypatch.setattr(watch, "STALLED", watch.SILENT + 1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -257,7 +257,7 @@ async def test_restarted_target_is_joined_again_by_everybody(tmp_path: Path) -> 
     everybody = 2 * scenario.sessions()
 
     def progress(figures: dict[str, float | None], phase: str, elapsed: float, total: float | None) -> None:
-        if getattr(one, "crowd", None) and one.crowd.done == everybody and figures.get("packets.rate"):
+        if figures.get("joins.done") == everybody and figures.get("packets.rate"):
             one.stop()  # they are all back, and media comes
 
     with nothing_left():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -12,6 +12,7 @@ from loadtest.clips.encode import AudioProfile, VideoProfile
 from loadtest.clips.reel import Reel
 from loadtest.engine.capture import CapturedPacket, CaptureRing
 from loadtest.engine.layout import MS
+from loadtest.results.figures import FIGURES
 from loadtest.run.decoding import REORDER, Decoding
 from mediacodecs.frame import H265, OPUS, VP8
 from tests.unit.loadtest.engine.test_pair import Pair
@@ -22,7 +23,7 @@ FRAMES = 50
 
 @pytest.fixture
 def decoding() -> Decoding:
-    return Decoding(CaptureRing(256), lambda client, number: 0)
+    return Decoding(CaptureRing(256), lambda number: 0)
 
 
 def packets(
@@ -128,21 +129,25 @@ def test_sound_is_decoded_but_not_counted_as_pictures(decoding: Decoding) -> Non
 
 def test_a_codec_that_cannot_be_decoded_is_counted(decoding: Decoding) -> None:
     feed(decoding, [replace(one, codec=H265) for one in packets(range(3))])
-    assert decoding.unknown == len(packets(range(3))) and decoding.counts()["clients"] == 0
+    assert decoding.notes() == [f"{len(packets(range(3)))} packets were of codecs that can't be decoded here"]
+    assert decoding.counts()["clients"] == 0 and decoding.figures() == {}
 
 
 def test_latency_is_from_the_capture_time_in_the_packets_or_as_asked_for() -> None:
-    asked: list[tuple[int, int]] = []
+    asked: list[int] = []
 
-    def capture_time(client: int, number: int) -> int:
-        asked.append((client, number))
+    def capture_time(number: int) -> int:
+        asked.append(number)
         return time.monotonic_ns() - 300 * MS if number == 1 else 0
 
     decoding = Decoding(CaptureRing(2), capture_time)
     feed(decoding, packets(range(1), captured=time.monotonic_ns() - 100 * MS))
     feed(decoding, packets(range(1, 3), first=decoding._streams[1 << 24 | 1, 1].next))
-    assert asked == [(1 << 24 | 1, 1), (1 << 24 | 1, 2)] and decoding.latency.total == 2
-    assert 90 < (decoding.latency.quantile(0.01) or 0) < 250 and 270 < (decoding.latency.quantile(0.99) or 0) < 600
+    assert asked == [1, 2] and decoding.tally.latency.total == 2
+    assert (
+        90 < (decoding.tally.latency.quantile(0.01) or 0) < 250
+        and 270 < (decoding.tally.latency.quantile(0.99) or 0) < 600
+    )
 
 
 class Captured:
@@ -152,7 +157,7 @@ class Captured:
         profile = replace(PROFILE, codec=codec, duration=1.0, keyframe_interval=10)
         self.pair = Pair(Reel.from_video(profile))
         self.pair.watcher.capture = 1
-        self.decoding = Decoding(self.pair.engine.captures, lambda client, number: 0)
+        self.decoding = Decoding(self.pair.engine.captures, lambda number: 0)
 
 
 @pytest.fixture
@@ -180,8 +185,7 @@ def test_a_full_ring_costs_frames_until_the_next_keyframe_and_no_errors(captured
     while one.pair.engine.captures.lost < 20:
         one.pair.run(1)
     one.decoding.start()
-    while one.pair.engine.captures.c.head > one.pair.engine.captures.c.tail:
-        time.sleep(0.001)
+    until(lambda: int(one.pair.engine.captures.c.head) == int(one.pair.engine.captures.c.tail))
     one.pair.run(3)
     one.decoding.stop()
     counts = one.decoding.counts()
@@ -192,3 +196,49 @@ def test_a_full_ring_costs_frames_until_the_next_keyframe_and_no_errors(captured
 def test_stopping_a_thread_that_never_ran_is_nothing(decoding: Decoding) -> None:
     decoding.stop()
     assert decoding.counts()["frames"] == 0
+
+
+def test_what_is_counted_anew_is_of_the_time_since(decoding: Decoding) -> None:
+    found = packets()
+    half = next(k for k, one in enumerate(found) if one.timestamp == 3600 * 30)
+    feed(decoding, found[:half])
+    decoding.count_anew()
+    assert decoding.figures() == {}
+    assert feed(decoding, found[half:]) == {"clients": 1, "frames": FRAMES - 30, "errors": 0, "unread": 0}
+    figures = decoding.figures()
+    assert figures.keys() <= FIGURES.keys() and figures["decode.frames"] == FRAMES - 30
+
+
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_the_decoders_of_who_has_left_are_dropped_when_all_it_left_is_decoded(captured: list[Captured]) -> None:
+    captured.append(one := Captured("vp8"))
+    one.pair.run(2)
+    one.decoding.forget(int(one.pair.watcher.token))
+    one.decoding.forget(77)
+    one.decoding.start()
+    until(lambda: not one.decoding._gone and one.decoding.counts()["frames"] > 0 and not one.decoding._streams)
+    assert one.decoding.counts()["clients"] == 1
+
+
+def test_a_fault_of_ours_is_told_and_does_not_end_the_thread(captured: list[Captured]) -> None:
+    captured.append(one := Captured("vp8"))
+    take, asked = one.decoding.take, list[int]()
+
+    def fragile(packet: CapturedPacket) -> None:
+        asked.append(packet.sequence)
+        if len(asked) < 3:
+            raise KeyError("a row that has gone")
+        take(packet)
+
+    one.decoding.take = fragile  # type: ignore[method-assign]
+    one.pair.run(3)
+    one.decoding.start()
+    one.decoding.stop()
+    assert one.decoding.counts()["frames"] > 0 and len(asked) > 20
+    assert one.decoding.notes() == ["decoding failed at 2 packets: KeyError: 'a row that has gone'"]

@@ -10,7 +10,6 @@ from loadtest.engine.layout import MS
 from loadtest.engine.totals import Totals
 from loadtest.results.distribution import bucket_of
 from loadtest.results.figures import FIGURES
-from loadtest.run.crowd import Step
 from loadtest.run.figures import (
     Figures,
     Moment,
@@ -21,6 +20,7 @@ from loadtest.run.figures import (
     target_figures,
     tool_figures,
 )
+from loadtest.run.steps import Step
 from loadtest.run.target import Usage
 from loadtest.run.tool import Mark
 
@@ -62,14 +62,16 @@ def test_all_names_are_figures_that_exist() -> None:
 
 def test_rates_and_shares_are_of_the_time_and_of_what_was_expected() -> None:
     totals = Totals(
-        packets=900, expected=1000, lost=150, given_up=100, nacks=30, rtx=60, plis=3, sent=200, frames=200, missed=20,
+        packets=900, wrong=1, refused=2, garbage=3, excess=4,
+        expected=1000, lost=150, given_up=100, nacks=30, rtx=60, plis=3, sent=200, frames=200, missed=20,
         freezes=2, frozen=1_500_000_000, longest_freeze=900_000_000, videos=4,
         video_octets=250_000, audio_octets=25_000, width_sum=1280 + 640 + 640 + 0,
     )  # fmt: skip
     figures = media_figures(totals, 10.0, 5)
     assert figures == figures | {
         "loss.before": 0.15, "loss.after": 0.1, "nack.rate": 3, "rtx.rate": 6, "pli.rate": 0.3, "packets.sent": 200,
-        "packets.received": 900, "packets.rate": 90, "frames.completed": 200, "frames.missed": 20, "frames.rate": 5,
+        "packets.received": 900, "packets.wrong": 1, "packets.refused": 9,
+        "packets.rate": 90, "frames.completed": 200, "frames.missed": 20, "frames.rate": 5,
         "freezes.count": 2, "freezes.total": 1.5, "freezes.longest": 0.9, "bitrate.video": 40, "bitrate.audio": 4,
         "layer.width": 640,
     }  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadtest.run.people import Roster, Session, identities, room_name
 from loadtest.transport.peer import Timings
-from tests.unit.loadtest.run.scenes import SYNTHETIC, scenario_of
+from tests.unit.loadtest.run.scenarios import SYNTHETIC, scenario_of
 
 URL = "http://127.0.0.1:7880"
 HOSTS, GUESTS = {"name": "hosts", "media": "a", "count": 2}, {"name": "guests", "media": "a", "rooms": "first"}
@@ -60,6 +60,17 @@ def test_so_many_of_a_group_decode_and_later_ones_do_not() -> None:
     assert [person.decodes for person in made.by_group("a")] == [True] * 4 + [False] * 2
     assert not any(person.decodes for person in made.by_group("b"))
     assert not made.subscriber(made.scenario.subscribers[0], 0).decodes
+
+
+def test_who_comes_after_a_decoder_has_left_decodes_in_its_place() -> None:
+    made = roster(subscribers=[{"name": "a", "count": 2, "decode": 1}])
+    (decoder,) = [person for person in made.subscribers if person.decodes]
+    other = made.subscribers[-1]
+    made.gone(other)
+    assert not made.subscriber(made.scenario.subscribers[0], 0).decodes
+    made.gone(decoder)
+    assert decoder not in made.subscribers and other not in made.everybody
+    assert [made.subscriber(made.scenario.subscribers[0], 0).decodes for _ in range(2)] == [True, False]
 
 
 def test_a_group_that_is_not_in_a_room_has_nobody_there() -> None:

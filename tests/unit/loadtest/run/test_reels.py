@@ -10,7 +10,7 @@ import pytest
 from loadtest.run.reels import RIDS, Reels, layers_of
 from loadtest.scenario.schema import Video
 from mediacodecs.frame import OPUS, VP8
-from tests.unit.loadtest.run.scenes import SYNTHETIC, scenario_of
+from tests.unit.loadtest.run.scenarios import SYNTHETIC, scenario_of
 
 SMALL = {"codec": "vp8", "width": 160, "height": 90, "bitrate": 100}
 
@@ -18,7 +18,12 @@ SMALL = {"codec": "vp8", "width": 160, "height": 90, "bitrate": 100}
 def prepared(media: dict[str, Any], *used: str) -> tuple[Reels, list[str]]:
     publishers = [{"name": f"group{k}", "media": name} for k, name in enumerate(used)]
     reels, told = Reels(scenario_of("reels", "http://127.0.0.1:7880", media=media, publishers=publishers)), list[str]()
-    reels.prepare(told.append)
+
+    def goes_on(name: str) -> bool:
+        told.append(name)
+        return name != "the-end"
+
+    reels.prepare(goes_on)
     return reels, told
 
 
@@ -28,6 +33,13 @@ def test_only_what_somebody_sends_is_made_and_each_once() -> None:
     assert told == ["a", "b"] and reels.audio("a") is None and reels.video("b") == []
     with pytest.raises(KeyError):
         reels.video("unused")
+
+
+def test_nothing_is_encoded_any_more_when_the_run_is_to_end() -> None:
+    reels, told = prepared({"a": SYNTHETIC, "the-end": SYNTHETIC, "b": SYNTHETIC}, "a", "the-end", "b")
+    assert told == ["a", "the-end"] and len(reels.video("a")) == 1
+    with pytest.raises(KeyError):
+        reels.video("the-end")
 
 
 def test_synthetic_video_has_one_reel_without_a_rid() -> None:

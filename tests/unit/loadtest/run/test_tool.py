@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.clips.reel import Reel
-from loadtest.engine.engine import Network
+from loadtest.engine.engine import LinkSettings
 from loadtest.engine.layout import MS
 from loadtest.run.tool import BUSY, LATE_MS, Mark, Tool, allow_sockets, asides, bottlenecks
 from tests.unit.loadtest.engine.clients import START, STUN, Served
@@ -37,7 +37,7 @@ def test_a_tool_that_had_time_was_not_in_the_way(served: Served) -> None:
 def test_datagrams_that_the_tool_lost_are_told(served: Served) -> None:
     tool = Tool(served.engine)
     before = tool.mark()
-    small, slow = served.join(receive_buffer=2048), served.join(down=Network(delay_ms=50))
+    small, slow = served.join(receive_buffer=2048), served.join(down=LinkSettings(delay_ms=50))
     small.send(200)
     slow.send(20)
     served.run(1)
@@ -68,7 +68,8 @@ def test_late_packets_are_told_and_forgotten(served: Served) -> None:
     served.run(1)
     assert tool.late_ms() == 35
     assert bottlenecks(NOTHING, replace(NOTHING, at=110), tool.late_ms()) == ["a publisher's packet left 35 ms late"]
-    tool.forget_lateness()
+    served.engine.forget_maxima()
+    served.run(1)
     assert tool.late_ms() == 0 and bottlenecks(NOTHING, replace(NOTHING, at=110), LATE_MS) == []
 
 

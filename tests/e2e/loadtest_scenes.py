@@ -17,25 +17,14 @@ from loadtest.run.people import Person, Roster
 from loadtest.run.reels import Reels
 from loadtest.scenario.schema import Scenario
 from tests.e2e.node import KEY, SECRET, Node
+from tests.unit.loadtest.run.scenarios import scenario_of as small
 
 HOST = "127.0.0.1"
-SYNTHETIC = {"video": {"codec": "synthetic", "framerate": 25.0, "packets_per_frame": 4, "packet_size": 500}}
-Keys = dict[str, Any]
 
 
 def scenario_of(name: str, url: str, **keys: Any) -> Scenario:
-    """One publisher of synthetic media and three viewers, unless told."""
-    base: Keys = {
-        "name": name,
-        "seed": 5,
-        "target": {"url": url, "token_key": KEY, "token_secret": SECRET},
-        "duration": 1.0,
-        "joins": {"rate": 500.0},
-        "media": {"synthetic": SYNTHETIC},
-        "publishers": [{"name": "hosts", "media": "synthetic"}],
-        "subscribers": [{"name": "audience", "count": 3}],
-    }
-    return Scenario.model_validate(base | keys)
+    """The small scenario, with the key of a node that takes nobody without a token."""
+    return small(name, url, **({"target": {"url": url, "token_key": KEY, "token_secret": SECRET}} | keys))
 
 
 class Scene:

@@ -13,11 +13,11 @@ import pytest
 
 from loadtest.results.figures import FIGURES
 from loadtest.results.schema import Results
-from loadtest.run.people import Roster
+from loadtest.run.figures import Figures
 from loadtest.run.runner import Options, Run
 from loadtest.scenario.schema import Scenario
+from tests.e2e.loadtest_scenes import scenario_of, transports, transports_become
 from tests.e2e.node import KEY, SECRET, Node
-from tests.unit.loadtest.run.scenes import scenario_of, transports, transports_become
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
 
@@ -41,10 +41,10 @@ def named() -> set[str]:
     return {thread.name for thread in threading.enumerate() if thread.name in ("clients", "decoding")}
 
 
-async def test_a_run_with_tokens_measures_what_it_says(node: Node) -> None:
-    before, phases = await transports(node), list[str]()
+async def test_a_run_with_tokens_measures_what_it_says(strict_node: Node) -> None:
+    before, phases = await transports(strict_node), list[str]()
     expect = {"joins.failed": "== 0", "loss.after": "== 0", "audience/frames.missed": "== 0"}
-    scenario = measured("run", node, expect=expect)
+    scenario = measured("run", strict_node, expect=expect)
     found = await go(scenario, progress=lambda figures, phase, elapsed, total: phases.append(phase))
     assert found.verdict in ("passed", "no verdict"), (found.notes, found.faults)
     assert all(item.held for item in found.expect) and not found.faults
@@ -55,8 +55,11 @@ async def test_a_run_with_tokens_measures_what_it_says(node: Node) -> None:
     assert 0 < (figures["frames.rate"] or 0) < 40 and figures["layer.width"] == 1280
     assert (found.groups["hosts"]["packets.sent"] or 0) > 0 and found.groups["hosts"]["packets.received"] == 0
     assert found.distributions["latency"].counts and found.series["time"]
-    assert {"preparing", "joining"} & set(phases) and SECRET not in found.scenario.text
-    await transports_become(node, before)
+    told = list(dict.fromkeys(phases))
+    wanted = ["preparing", "encoding synthetic", "compiling", "connecting", "joining", "measuring", "leaving"]
+    assert told == wanted and SECRET not in found.scenario.text
+    assert (figures["packets.wrong"], figures["packets.refused"], found.broken_off) == (0, 0, "")
+    await transports_become(strict_node, before)
 
 
 async def test_a_target_that_is_not_there_is_told_at_once() -> None:
@@ -65,30 +68,34 @@ async def test_a_target_that_is_not_there_is_told_at_once() -> None:
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
     begun = time.monotonic()
     found = await go(scenario_of("absent", url))
-    assert found.verdict == "failed" and found.notes == [f"the run was broken off: nobody takes connections at {url}"]
+    assert found.verdict == "failed" and found.broken_off == f"nobody takes connections at {url}" and not found.notes
     assert time.monotonic() - begun < 30
 
 
-async def test_joins_without_a_token_are_faults_of_those_who_tried(node: Node) -> None:
-    found = await go(scenario_of("strangers", node.base, target={"url": node.base}))
+async def test_joins_without_a_token_are_faults_of_those_who_tried(strict_node: Node) -> None:
+    found = await go(scenario_of("strangers", strict_node.base, target={"url": strict_node.base}))
     assert found.verdict == "failed" and found.figures["joins.failed"] == 4 == sum(f.count for f in found.faults)
-    assert "nobody could join" in found.notes[0] and all("401" in fault.what for fault in found.faults)
+    assert found.broken_off == "nobody could join" and all("401" in fault.what for fault in found.faults)
 
 
-async def test_a_run_that_is_stopped_reports_what_was_measured_until_then(node: Node) -> None:
-    before = await transports(node)
-    run = Run(measured("stopped", node, duration=60.0), Options(command="test"))
+async def test_a_run_that_is_stopped_reports_what_was_measured_until_then(strict_node: Node) -> None:
+    before = await transports(strict_node)
+    enough = asyncio.Event()
+
+    def look(figures: Figures, phase: str, elapsed: float, total: float | None) -> None:
+        assert phase != "measuring" or total == 60.0
+        if phase == "measuring" and (figures.get("packets.rate") or 0) > 0:
+            enough.set()
+
+    run = Run(measured("stopped", strict_node, duration=60.0), Options(command="test", progress=look))
     going = asyncio.create_task(run.go())
-    async with asyncio.timeout(30):
-        while not run._window and not (hasattr(run, "crowd") and run.crowd.done == 4):
-            await asyncio.sleep(0.01)
-    await asyncio.sleep(1.5)
+    await asyncio.wait_for(enough.wait(), 30)
     run.stop()
     begun = time.monotonic()
     found = await asyncio.wait_for(going, 20)
     assert found.verdict == "interrupted" and time.monotonic() - begun < 5
     assert (found.figures["packets.received"] or 0) > 0 and not found.faults
-    await transports_become(node, before)
+    await transports_become(strict_node, before)
 
 
 async def test_other_hosts_are_refused_before_anything_is_sent() -> None:
@@ -100,5 +107,4 @@ async def test_there_is_room_for_all_sessions_of_who_comes_by_chance() -> None:
     hosts = {"name": "hosts", "media": "synthetic", "count": 5}
     scenario = scenario_of("room", "http://127.0.0.1:1", publishers=[hosts], churn={"joins": 2.0}, duration=50.0)
     run = Run(scenario, Options(command="test"))
-    run.roster = Roster(scenario)
     assert run._room_for_churn() == 64 + 120 * 5

@@ -1,0 +1,70 @@
+"""What is measured of the clients of a run: the scenario's duration, with its events."""
+
+from __future__ import annotations
+
+import time
+
+from loadtest.engine.engine import ClientEngine
+from loadtest.run.crowd import Crowd
+from loadtest.run.decoding import Decoding
+from loadtest.run.ending import Ending
+from loadtest.run.events import Events
+from loadtest.run.figures import Moment
+from loadtest.run.joining import Joining
+from loadtest.run.people import Roster
+from loadtest.run.report import Window
+from loadtest.run.sampler import Sampler
+from loadtest.run.target import Target
+from loadtest.run.tool import Tool
+from loadtest.run.watch import Watch
+from loadtest.scenario.schema import Scenario
+
+
+class Measuring:
+    """Looks at one run's clients from their joins on; `measure` is its duration, and `window` what that found."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        roster: Roster,
+        target: Target,
+        engine: ClientEngine,
+        crowd: Crowd,
+        joining: Joining,
+        decoding: Decoding,
+        ending: Ending,
+    ) -> None:
+        self.scenario, self.roster, self.target, self.engine = scenario, roster, target, engine
+        self.crowd, self.joining, self.decoding, self.ending = crowd, joining, decoding, ending
+        self.tool = Tool(engine)
+        self.sampler = Sampler(self.moment, self.tool.late_ms)
+        self.watch = Watch(roster, crowd, engine, target, self.sampler, ending)
+        self.window: Window | None = None
+
+    def moment(self) -> Moment:
+        """Everything that is counted, now."""
+        totals, usage = self.engine.totals(), self.target.usage()
+        return Moment(time.monotonic(), totals, self.tool.mark(), usage, self.crowd.watching)
+
+    async def measure(self) -> None:
+        """The scenario's duration, with all its events."""
+        events = Events(self.scenario, self.roster, self.crowd, self.target, self.joining.again, self.ending)
+        self.engine.forget_maxima()
+        self.decoding.count_anew()
+        before = self.moment()
+        self.watch.events = events
+        events.start()
+        try:
+            await self.ending.pause(self.scenario.duration)
+        finally:
+            self._close(before)
+            await events.stop()
+            self.watch.note_silence()
+
+    def _close(self, before: Moment) -> None:
+        watching = {name: self._watching(name) for name in self.crowd.groups}
+        self.window = Window(before, self.moment(), watching, self.tool.late_ms(), self.decoding.figures())
+
+    def _watching(self, group: str) -> int:
+        """Sessions of a group that receive now."""
+        return sum(len(person.watches) for person in self.roster.by_group(group) if person.state == "here")

@@ -1,0 +1,158 @@
+"""From what a run has seen to its results: figures, verdict, and what a reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from loadtest.engine.totals import Totals, sum_of
+from loadtest.measure import machine
+from loadtest.results.distribution import Histogram
+from loadtest.results.schema import Distribution, Expectation, Fault, Results, Verdict
+from loadtest.results.schema import Scenario as RanScenario
+from loadtest.results.schema import Target as RanTarget
+from loadtest.run.figures import Figures, Moment, join_figures, media_figures, target_figures, tool_figures
+from loadtest.run.steps import Step
+from loadtest.run.target import Usage
+from loadtest.run.tool import asides, bottlenecks
+from loadtest.scenario.expect import evaluate
+from loadtest.scenario.load import as_text
+from loadtest.scenario.schema import Scenario
+
+DOUBTS = {
+    "packets.wrong": "{:.0f} packets were not byte for byte what was sent",
+    "packets.refused": "{:.0f} packets could not be opened or belong to no stream",
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is measured: all that is counted at the beginning and the end of the scenario's duration."""
+
+    before: Moment
+    after: Moment
+    watching: Mapping[str, int]  # by group, sessions that received at the end
+    late: float  # ms: how late publishers' packets left at most
+    decoding: Figures
+
+
+@dataclass
+class Joins:
+    """The joins of a run, and how many seconds they took in all."""
+
+    attempted: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    steps: Sequence[Step] = ()
+
+
+@dataclass
+class Seen:
+    """What a run has seen until its end, however early that was."""
+
+    started: str  # ISO 8601
+    joins: Joins | None = None  # None: nobody tried
+    groups: Sequence[str] = ()
+    empty: Usage | None = None  # what the target used before anybody joined
+    window: Window | None = None
+    series: dict[str, list[float | None]] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    broken_off: str = ""
+    duration: float = 0.0  # s
+    pid: int | None = None
+
+
+def results_of(scenario: Scenario, command: str, seen: Seen) -> Results:
+    """All of it."""
+    figures, groups = figures_of(seen)
+    expect = evaluate(scenario.expect, figures, groups)
+    in_the_way = obstacles(seen)
+    return Results(
+        scenario=RanScenario(name=scenario.name, text=as_text(scenario), seed=scenario.seed),
+        target=RanTarget(url=scenario.target.url, driver=scenario.target.driver, pid=seen.pid),
+        machine=dict(machine()),
+        command=command,
+        started=seen.started,
+        duration=round(seen.duration, 3),
+        verdict=verdict_of(seen, figures, expect, in_the_way),
+        broken_off=seen.broken_off,
+        notes=[*seen.notes, *(f"no verdict: {what}" for what in in_the_way), *doubts(figures), *asides_of(seen)],
+        figures=figures,
+        groups=groups,
+        expect=expect,
+        distributions=distributions_of(seen),
+        series=seen.series,
+        faults=seen.faults,
+        repetitions=[figures],
+    )
+
+
+def verdict_of(seen: Seen, figures: Figures, expect: Sequence[Expectation], in_the_way: Sequence[str]) -> Verdict:
+    """A tool that was in the way can't judge; a packet that is not what was sent fails whatever was expected."""
+    if seen.interrupted:
+        return "interrupted"
+    if in_the_way:
+        return "no verdict"
+    sound = not seen.broken_off and not figures.get("packets.wrong")
+    return "passed" if sound and all(item.held for item in expect) else "failed"
+
+
+def doubts(figures: Figures) -> list[str]:
+    """What a reader must know of packets that were not as they should be."""
+    return [text.format(value) for name, text in DOUBTS.items() if (value := figures.get(name))]
+
+
+def obstacles(seen: Seen) -> list[str]:
+    """In what ways the tool itself was in the way."""
+    window = seen.window
+    return bottlenecks(window.before.tool, window.after.tool, window.late) if window else []
+
+
+def asides_of(seen: Seen) -> list[str]:
+    """What else of the tool's a reader must know."""
+    return asides(seen.window.before.tool, seen.window.after.tool) if seen.window else []
+
+
+def figures_of(seen: Seen) -> tuple[Figures, dict[str, Figures]]:
+    """All figures, and those of each group."""
+    figures: Figures = {}
+    if seen.joins:
+        joins = seen.joins
+        figures = join_figures(joins.attempted, joins.done, joins.failed, joins.seconds, joins.steps)
+    if seen.window is None:
+        return figures, {}
+    window = seen.window
+    before, after = window.before, window.after
+    seconds = after.at - before.at
+    figures |= media_figures(counted(before, after), seconds, after.sessions)
+    figures |= target_figures(before, after, seen.empty) | tool_figures(before, after, window.late) | window.decoding
+    groups = {
+        name: media_figures(counted(before, after, number), seconds, window.watching.get(name, 0))
+        for number, name in enumerate(seen.groups)
+    }
+    return figures, groups
+
+
+def counted(before: Moment, after: Moment, group: int | None = None) -> Totals:
+    """What was counted between two moments, of one group or of all."""
+    if group is None:
+        return sum_of(after.totals).since(sum_of(before.totals))
+    return after.totals.get(group, Totals()).since(before.totals.get(group, Totals()))
+
+
+def distributions_of(seen: Seen) -> dict[str, Distribution]:
+    """Of joins to the first frame, and of the latency."""
+    found: dict[str, Distribution] = {}
+    frames = Histogram()
+    for step in seen.joins.steps if seen.joins else ():
+        if step.frame is not None:
+            frames.record(step.frame * 1e6)
+    if frames.total:
+        found["join.frame"] = frames.distribution()
+    if seen.window:
+        latency = counted(seen.window.before, seen.window.after).latency
+        found["latency"] = Histogram(latency).distribution()
+    return found
