@@ -127,3 +127,9 @@ def test_the_steps_of_a_join_follow_each_other_in_their_plot() -> None:
     assert (
         "HTTP after 11 ms, ICE after 14 ms, DTLS after 34 ms, first packet after 50 ms, first frame after 51 ms" in page
     )
+
+
+def test_why_a_run_was_broken_off_is_a_note() -> None:
+    results = sample()
+    results.broken_off = "<gone>"
+    assert "<li>the run was broken off: &lt;gone&gt;</li>" in render_report(results)

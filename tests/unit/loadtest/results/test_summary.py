@@ -157,3 +157,13 @@ def test_a_fault_in_the_run_gives_the_terminal_back() -> None:
         live.update({}, "joining", 0, None)
         raise KeyboardInterrupt
     assert "\x1b[?25h" in printed(console)
+
+
+def test_why_a_run_was_broken_off_is_the_first_note_and_its_verdict_s_reason() -> None:
+    results = sample()
+    results.broken_off, results.expect = "the target is [gone]", []
+    console = piped()
+    print_summary(results, console)
+    told = "the run was broken off: the target is [gone]"
+    assert printed(console).index(f"Note: {told}") < printed(console).index("Note: The tool used")
+    assert verdict_line(results).plain == f"FAILED: {told}"

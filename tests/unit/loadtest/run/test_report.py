@@ -1,0 +1,68 @@
+"""The verdict and the notes of a run, from what it has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from loadtest.engine.totals import Totals
+from loadtest.results.schema import from_json, to_json
+from loadtest.run.figures import Moment
+from loadtest.run.report import Joins, Seen, Window, results_of
+from loadtest.run.steps import Step
+from loadtest.run.tool import Mark
+from tests.unit.loadtest.run.scenarios import scenario_of
+
+MARK = Mark(at=0, cpu=0, engine=0, drops=0, held_lost=0, events_lost=0, captures_lost=0)
+SCENARIO = scenario_of("report", "http://127.0.0.1:1", expect={"joins.failed": "== 0"})
+STEPS = [Step(1, 2, 3, 10, 40), Step(1, 2, 3, 10, None)]
+
+
+def seen(late: float = 0.0, **counts: int) -> Seen:
+    before = Moment(10.0, {1: Totals(packets=100)}, MARK, None, 3)
+    after = Moment(20.0, {1: Totals(packets=600, **counts)}, replace(MARK, at=10), None, 3)
+    window = Window(before, after, {"audience": 3}, late, {"decode.frames": 7})
+    return Seen("2025-01-01T00:00:00+00:00", Joins(4, 4, 0, 2.0, STEPS), ["hosts", "audience"], window=window)
+
+
+def test_a_run_that_held_everything_has_passed() -> None:
+    found = results_of(SCENARIO, "weir loadtest", seen())
+    assert found.verdict == "passed" and not found.notes and not found.broken_off
+    assert found.figures["packets.rate"] == 50 and found.figures["decode.frames"] == 7
+    assert found.groups["audience"]["packets.received"] == 500 and found.groups["hosts"]["packets.received"] == 0
+    assert sum(found.distributions["join.frame"].counts) == 1 and found.repetitions == [found.figures]
+    assert from_json(to_json(found)) == found
+
+
+def test_packets_that_are_not_what_was_sent_fail_whatever_was_expected() -> None:
+    found = results_of(SCENARIO, "", seen(wrong=2))
+    assert found.verdict == "failed" and found.figures["packets.wrong"] == 2
+    assert found.notes == ["2 packets were not byte for byte what was sent"]
+
+
+def test_packets_that_could_not_be_opened_are_told() -> None:
+    found = results_of(SCENARIO, "", seen(refused=1, garbage=2, excess=3))
+    assert found.verdict == "passed" and found.figures["packets.refused"] == 6
+    assert found.notes == ["6 packets could not be opened or belong to no stream"]
+
+
+@pytest.mark.parametrize(
+    ("late", "changes", "verdict"),
+    [
+        (0.0, {"broken_off": "gone"}, "failed"),
+        (0.0, {"joins": Joins(4, 3, 1)}, "failed"),
+        (99.0, {"joins": Joins(4, 3, 1)}, "no verdict"),
+        (99.0, {"interrupted": True}, "interrupted"),
+        (0.0, {"interrupted": True, "broken_off": "gone"}, "interrupted"),
+    ],
+)
+def test_the_verdict(late: float, changes: dict[str, Any], verdict: str) -> None:
+    assert results_of(SCENARIO, "", replace(seen(late), **changes)).verdict == verdict
+
+
+def test_a_run_that_came_nowhere_has_results_all_the_same() -> None:
+    found = results_of(SCENARIO, "", Seen("2025-01-01T00:00:00+00:00", broken_off="nobody takes connections"))
+    assert found.verdict == "failed" and found.broken_off and found.figures == {} and found.groups == {}
+    assert found.expect[0].value is None and from_json(to_json(found)) == found
