@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from packetio.memory import Table
+from mediacodecs.frame import int64
+from mediacodecs.kernel import kernel
+from packetio.memory import Table, numbers_at
 
 MESSAGE = np.dtype(
     [
@@ -38,7 +40,9 @@ SLOT = 2048  # bytes of a receive slot: larger datagrams are cut by the kernel a
 CONTROL_BYTES = 128  # receive control space: time stamp (32) and packet info (40)
 PACKET_INFO = 40  # bytes of a packet info control message, IPv4 (32) or IPv6 (40)
 
+SECOND = 1_000_000_000
 SOL_UDP, UDP_SEGMENT = 17, 103
+SCM_TIMESTAMPNS, SOL_SOCKET, STAMP_BYTES = 35, 1, 32
 SO_TIMESTAMPNS, SO_RCVBUFFORCE, SO_SNDBUFFORCE = 35, 33, 32
 IP_PKTINFO, IPV6_RECVPKTINFO, IPV6_PKTINFO, IP_MTU_DISCOVER, IPV6_MTU_DISCOVER = 8, 49, 50, 10, 23
 
@@ -69,6 +73,26 @@ def bind_udp(host: str, port: int, receive_buffer: int, send_buffer: int) -> soc
         sock.close()
         raise
     return sock
+
+
+@kernel
+def arrival_of(controls: int, slot: int, control_size: int, realtime: int, now: int) -> int:
+    """The kernel's receive stamp of a slot on CLOCK_MONOTONIC (ns); `now`, when there is none that can be true.
+
+    controls: address of the slots' control bytes; realtime: ns that CLOCK_REALTIME, which may be set, is ahead.
+    """
+    base = controls + slot * CONTROL_BYTES
+    at = int64(0)
+    while at + STAMP_BYTES <= control_size:
+        words = numbers_at(base + at, 4)
+        size = words[0]
+        if size < 16:
+            break
+        if words[1] == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
+            arrival = int64(words[2] * SECOND + words[3] - realtime)
+            return arrival if now - SECOND < arrival <= now else int64(now)
+        at += (size + 7) & ~7
+    return int64(now)
 
 
 class ReceiveSlots:

@@ -356,3 +356,9 @@ class PacketLog:
 def load_acquire_py(address: int) -> int:
     """`load_acquire` for callers in Python."""
     return int64(load_acquire(address))
+
+
+@kernel
+def store_release_py(address: int, value: int) -> None:
+    """`store_release` for callers in Python."""
+    store_release(address, value)

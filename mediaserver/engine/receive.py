@@ -22,20 +22,19 @@ from mediaserver.engine.commands import take_commands
 from mediaserver.engine.ice import handle_stun
 from mediaserver.engine.identify import identify, known_ssrc
 from mediaserver.engine.intake import accept
-from mediaserver.engine.layout import DTLS, NO_TYPE, SECOND, SSRC_LIVES, twcc_at
+from mediaserver.engine.layout import DTLS, NO_TYPE, SSRC_LIVES, twcc_at
 from mediaserver.engine.ring import emit
 from mediaserver.engine.rtcp_in import handle_rtcp
 from mediaserver.engine.send import clock
 from mediaserver.engine.tables import address_key, find_address
-from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, SOCKADDR
-from packetio.memory import bytes_at, numbers_at, pointer_to
+from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, SOCKADDR, arrival_of
+from packetio.memory import bytes_at, pointer_to
 from packetio.native import recvmmsg, srtp_unprotect
 
 message_at = pointer_to(MESSAGE)
 length_at = pointer_to(np.dtype([("value", "i4")]))
 MESSAGE_SIZE, TWCC_SIZE = MESSAGE.itemsize, TWCC_STATE.itemsize
 MSG_DONTWAIT, MSG_TRUNC = 0x40, 0x20
-SCM_TIMESTAMPNS, SOL_SOCKET, STAMP_BYTES = 35, 1, 32
 ALERT = 21  # DTLS record type
 
 
@@ -95,23 +94,6 @@ def handle_dtls(w: Any, ti: int, address: int, size: int, first: int) -> None:
 
 
 @kernel
-def arrival_of(w: Any, slot: int, control_size: int) -> int:
-    """The kernel's receive time stamp on the monotonic clock (ns); now, when there is none."""
-    base = w.controls + slot * CONTROL_BYTES
-    at = int64(0)
-    while at + STAMP_BYTES <= control_size:
-        words = numbers_at(base + at, 4)
-        size = words[0]
-        if size < 16:
-            break
-        if words[1] == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
-            arrival = int64(words[2] * SECOND + words[3] - w.realtime)
-            return arrival if w.now - SECOND < arrival <= w.now else int64(w.now)  # the wall clock may have been set
-        at += (size + 7) & ~7
-    return int64(w.now)
-
-
-@kernel
 def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None:
     """Authenticate, parse and identify one RTP packet."""
     t = transport_of(w, ti)
@@ -136,7 +118,7 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     if parse_rtp(b, 0, int64(length.value), w.rtp) != 0:
         w.drop_garbage += 1
         return
-    arrival = arrival_of(w, slot, control_size)
+    arrival = arrival_of(w.controls, slot, control_size, w.realtime, w.now)
     parse_extensions(b, w.rtp, t.kinds, w.extensions)
     if t.twcc and w.extensions.size[TWCC] == 2:
         twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, int64(w.extensions.at[TWCC])), arrival)

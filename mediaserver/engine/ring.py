@@ -14,7 +14,7 @@ import numpy as np
 
 from mediacodecs.kernel import kernel
 from mediaserver.engine.layout import COMMAND, DTLS, EVENT, EVENT_PAYLOAD, RING, event_at, ring_at
-from packetio.log import load_acquire_py
+from packetio.log import load_acquire_py, store_release_py
 from packetio.memory import Table, copy_bytes, load_acquire, store_release
 from packetio.native import write_fd
 
@@ -48,12 +48,6 @@ def wake(w: Any, fd: int) -> None:
     write_fd(np.int32(fd), w.words.ctypes.data + 120, 8)
 
 
-@kernel
-def publish_py(address: int, value: int) -> None:
-    """A release store for callers in Python."""
-    store_release(address, value)
-
-
 class Ring:
     """Python's end of a ring: `push` commands, `pop` events."""
 
@@ -73,7 +67,7 @@ class Ring:
             return False
         self.slots[self._head & (self.count - 1)] = values
         self._head += 1
-        publish_py(self.address, self._head)
+        store_release_py(self.address, self._head)
         return True
 
     def pop(self) -> tuple[int, int, int, int, bytes] | None:
@@ -86,7 +80,7 @@ class Ring:
             row["payload"][: int(row["length"])].tobytes(),
         )  # fmt: skip
         self._tail += 1
-        publish_py(self.address + TAIL, self._tail)
+        store_release_py(self.address + TAIL, self._tail)
         return event
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from mediacodecs.twcc import TWCC_STATE
 from mediaserver.engine import layout as L
 from mediaserver.engine.loop import MAX_WORKERS, STOP, run
-from mediaserver.engine.ring import Ring, publish_py
+from mediaserver.engine.ring import Ring
 from packetio.batch import SLOT, ReceiveSlots, SendQueue, bind_udp
-from packetio.log import PacketLog, log_size
+from packetio.log import PacketLog, log_size, store_release_py
 from packetio.memory import Region, Table
 from packetio.srtp import make_sealer
 
@@ -177,7 +177,7 @@ class Worker:
         """End the thread."""
         offset = L.WORKER.fields["stop"][1]  # type: ignore[index]
         assert offset == STOP
-        publish_py(self.table.address + STOP, 1)
+        store_release_py(self.table.address + STOP, 1)
         self.wake()
         if self.thread is not None:
             self.thread.join(5)
