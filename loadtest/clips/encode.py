@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -144,12 +145,23 @@ def encode_video(profile: VideoProfile) -> list[EncodedFrame]:
     av = load_av()
     encoder = video_encoder(av, profile)
     try:
-        packets = [packet for frame in video_frames(av, profile) for packet in encoder.encode(frame)]
+        with same_priority():
+            packets = [packet for frame in video_frames(av, profile) for packet in encoder.encode(frame)]
     except av.error.FFmpegError as error:
         raise ValueError(f"this PyAV can't encode {profile}: {error}") from error
     if len(packets) != profile.frames():
         raise ValueError(f"the {profile.codec} encoder gave {len(packets)} frames for {profile.frames()} pictures")
     return [EncodedFrame(bytes(packet), bool(packet.is_keyframe), k) for k, packet in enumerate(packets)]
+
+
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """Leave the thread as it was: SVT-AV1 makes whoever calls it a real-time thread, where that is allowed."""
+    policy, parameter = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameter)
 
 
 def video_frames(av: Any, profile: VideoProfile) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
@@ -43,6 +44,13 @@ def test_only_the_first_is_a_keyframe_without_an_interval(codec: str) -> None:
 def test_the_bit_rate_is_about_the_wanted_one(codec: str) -> None:
     frames = encode_video(profile(codec, duration=2))
     assert 120_000 < sum(len(frame.data) for frame in frames) * 8 / 2 < 320_000
+
+
+@pytest.mark.parametrize("codec", VIDEO)
+def test_an_encoder_leaves_the_thread_s_priority_alone(codec: str) -> None:
+    before = os.sched_getscheduler(0)
+    encode_video(profile(codec))
+    assert os.sched_getscheduler(0) == before
 
 
 def test_a_page_of_a_screen_needs_many_packets() -> None:
