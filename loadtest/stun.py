@@ -151,11 +151,3 @@ def is_authentic(data: bytes, message: Message, password: str) -> bool:
         return False
     signed = _header(message.kind, at + INTEGRITY_SIZE - HEADER, message.transaction) + data[HEADER:at]
     return hmac.compare_digest(data[at + 4 : at + 24], _integrity(signed, password.encode()))
-
-
-def is_success(message: bytes, transaction: bytes, password: str) -> bool:
-    """Whether this is the authentic success response to our request of that transaction."""
-    read = read_message(message)
-    if read is None or read.kind != BINDING_SUCCESS or read.transaction != transaction:
-        return False
-    return is_authentic(message, read, password)

@@ -24,8 +24,8 @@ from loadtest.drivers.base import Accepted
 from loadtest.drivers.whip_whep import WhipWhep
 from loadtest.engine.engine import ClientEngine
 from loadtest.engine.layout import AUDIO, LATENCY_BUCKETS, MAX_STREAMS, VIDEO
+from loadtest.engine.media import media_of
 from loadtest.engine.sources import ENDLESS, begin_source
-from loadtest.run.crowd import media_of
 from loadtest.transport.offers import Features, PublishSpec, Remote, Ssrcs, publish_offer, read_answer, watch_offer
 from loadtest.transport.peer import JoinError, Peer
 from mediacodecs.extensions import AUDIO_LEVEL, MID, TWCC
@@ -185,7 +185,7 @@ class Clients:
         index = hand_over(self.watching, peer, remote, secrets.token_hex(8))
         subscriber = Subscriber(self.watching, peer, accepted.session, index)
         row = subscriber.row
-        row.watches, row.opened, row.counted_only = 1, COMPARED if opened else 0, int(not opened)
+        row.opened, row.counted_only = COMPARED if opened else 0, int(not opened)
         self._begin(subscriber)
         return subscriber
 

@@ -16,7 +16,8 @@ from loadtest.bench.book import Book
 from loadtest.bench.clients import CM_ONLY, GCM_ONLY, PACKETS_A_FRAME, Clients, Publisher, Subscriber
 from loadtest.bench.server import Server, split_cores, start_node, start_yardstick
 from loadtest.bench.window import Window, histogram_quantile, quantile, run_window, spread_over_subscribers
-from loadtest.engine.engine import ClientEngine, Media
+from loadtest.engine.engine import ClientEngine
+from loadtest.engine.media import Media
 from loadtest.measure import memory_of, threads_of
 from loadtest.transport.addresses import LOOPBACK
 from loadtest.transport.peer import open_socket

@@ -26,6 +26,8 @@ from loadtest.clips.encode import (
     encode_audio,
     encode_video,
 )
+from loadtest.engine.layout import AUDIO, VIDEO
+from loadtest.engine.synthetic import BODY, OPUS_HEADER, VP8_HEADER
 from mediacodecs.frame import AV1, FRAME, H264, OK, OPUS, VP8, VP9
 from mediacodecs.packetize import (
     packetize_av1,
@@ -37,15 +39,13 @@ from mediacodecs.packetize import (
 from mediacodecs.payload import parse_payload
 from packetio.memory import Table
 
-AUDIO, VIDEO = 0, 1  # REEL.kind
 VIDEO_RATE = 90000  # clock units a second of all video (RFC 7741, 9628, 6184)
 NONE = -1
 RIDS = ("q", "h", "f")  # simulcast layers, the smallest first
 LAYERS = ((4, 8), (2, 3), (1, 1))  # of each: what sides and bit rate are divided by
 LEAST_BITRATE = 40  # kbit/s of a layer
 SYNTHETIC_SIZE = (1280, 720)  # pixels that a synthetic keyframe tells
-BODY = 16  # bytes of send time and counter that a synthetic body holds at least
-VP8_START = 4 + 10  # bytes before a synthetic body: descriptor and frame header
+VP8_START = 4 + VP8_HEADER  # bytes before a synthetic body: descriptor and frame header
 OPUS_TOC = 0xF8  # CELT, full band, 20 ms, mono, one frame (RFC 6716 section 3.1)
 
 REEL = np.dtype(
@@ -213,7 +213,7 @@ class Reel:
         """
         if codec not in (VP8, OPUS):
             raise ValueError("synthetic reels are VP8 or Opus")
-        least = BODY + (VP8_START if codec == VP8 else 1)
+        least = BODY + (VP8_START if codec == VP8 else OPUS_HEADER)
         if not least <= packet_size <= 1400 or not 1 <= packets_per_frame <= 1000 or not 1 <= framerate <= 1000:
             raise ValueError(
                 f"a synthetic reel has 1 to 1000 packets of {least} to 1400 bytes a frame and 1 to 1000 frames a "

@@ -14,7 +14,7 @@ import numpy as np
 
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from packetio.log import load_acquire_py
+from packetio.log import load_acquire_py, store_release_py
 from packetio.memory import Table, copy_bytes, load_acquire, pointer_to, store_release
 
 PAYLOAD = 1500  # bytes of an RTP payload at most
@@ -82,12 +82,6 @@ def capture(c: Any, payload: int, size: int) -> bool:
     return True
 
 
-@kernel
-def publish_py(address: int, value: int) -> None:
-    """A release store for callers in Python."""
-    store_release(address, value)
-
-
 @dataclass(frozen=True, slots=True)
 class CapturedPacket:
     """One opened RTP packet. Times are ns of CLOCK_MONOTONIC."""
@@ -136,5 +130,5 @@ class CaptureRing:
             bool(marker), bool(keyframe), bool(start), stamp, captured, payload,
         )  # fmt: skip
         self._tail += 1
-        publish_py(self.address + TAIL, self._tail)
+        store_release_py(self.address + TAIL, self._tail)
         return packet

@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +21,14 @@ from loadtest.clips.reel import Reel
 from loadtest.engine import layout as L
 from loadtest.engine.capture import CaptureRing
 from loadtest.engine.held import HeldPackets
-from loadtest.engine.links import fill_link, release_time
-from loadtest.engine.loop import STATE, STOP, run, turn
+from loadtest.engine.links import LINK, fill_link, release_time, seed_link
+from loadtest.engine.loop import STATE, STOP, run
+from loadtest.engine.media import Media
 from loadtest.engine.post import SCRATCH
 from loadtest.engine.sources import begin_source, fill_source
 from loadtest.engine.totals import Totals, add_clients
-from loadtest.words import set_word
 from packetio.batch import MESSAGE, SLOT, VECTOR, ReceiveSlots
-from packetio.log import load_acquire_py
+from packetio.log import load_acquire_py, store_release_py
 from packetio.memory import Table
 from packetio.srtp import SrtpContexts
 
@@ -37,21 +37,12 @@ SOON = 5_000_000  # ns after which sources begin: none is late from the start
 GONE_WITHIN = 10.0  # seconds: the engine passes its clients far more often
 SO_MEMINFO = 55  # of Linux; the socket module has no name for it
 MEMINFO = struct.Struct("9I")  # its last number is the drops
+MAXIMA_WANTED, MAXIMA_BEGUN = L.offset(L.ENGINE, "maxima_wanted"), L.offset(L.ENGINE, "maxima_begun")
 HEADS = (L.offset(L.ENGINE, "event_head"), L.offset(L.ENGINE, "event_tail"))
 
 
 @dataclass(frozen=True)
-class Media:
-    """What a client may receive, as its session was negotiated: tables by payload type and extension id."""
-
-    codecs: dict[int, int]  # payload type -> codec
-    repairs: dict[int, int]  # RTX payload type -> its primary one
-    kinds: dict[int, int]  # incoming extension id -> kind
-    ids: dict[int, int]  # kind -> outgoing extension id
-
-
-@dataclass(frozen=True)
-class Network:
+class LinkSettings:
     """One direction of a client's network, in the words of `links.fill_link`."""
 
     loss: tuple[float, float, float, float] | None = None
@@ -70,6 +61,7 @@ class Kept:
     sock: socket.socket
     contexts: SrtpContexts | None
     sources: list[int] = field(default_factory=list)  # rows
+    early: tuple[Table, Table] | None = None  # what `hand_over` was given, for the engine to read
     silenced: bool = False  # nobody empties its socket
     counted: bool = False  # its counters are in `departed`
     buried: bool = False
@@ -83,14 +75,15 @@ def drops_of(sock: socket.socket) -> int:
 class ClientEngine:
     """`capacity` clients at once, of which `publishers` send; `start` begins, `stop` ends.
 
-    Its thread goes before all others where that is allowed, so that packets leave in time, unless it is not `urgent`.
+    Its thread goes before all others where that is allowed, so that packets leave in time, unless it is not `urgent` or
+    there is one core for all.
     """
 
     def __init__(
         self, capacity: int, publishers: int, *, held: int = 8192, captured: int = 2048, urgent: bool = True
     ) -> None:
         self.clients = Table(L.CLIENT, capacity + 1)
-        self.streams = Table(L.STREAM, 2 * capacity + 2 * L.MAX_STREAMS + 1)
+        self.streams = Table(L.STREAM, L.MAX_STREAMS * capacity + 1)
         self.sources = Table(L.SOURCE, L.MAX_SOURCES * publishers + 1)
         self.held, self.captures = HeldPackets(held), CaptureRing(captured)
         self.departed: dict[int, Totals] = {}
@@ -131,14 +124,13 @@ class ClientEngine:
         self._messages.rows["vector_count"] = 1
         e.out_messages, e.out_vectors = self._messages.address, self._vectors.address
         e.out_buffer, e.out_count, e.scratch = self._send.address, SEND_SLOTS, self._scratch.address
-        e.checks = 1
         e.client_used = self.clients.count
 
     def compile(self) -> None:
         """Compile all kernels now, if they are not cached: it takes a minute."""
-        set_word(self.table.address + STOP, 1)
+        store_release_py(self.table.address + STOP, 1)
         run(self.table.address)
-        set_word(self.table.address + STOP, 0)
+        store_release_py(self.table.address + STOP, 0)
 
     def start(self) -> None:
         """Start the thread, and take up events on the running event loop."""
@@ -148,7 +140,7 @@ class ClientEngine:
         self._thread.start()
 
     def _run(self) -> None:
-        if self._urgent:
+        if self._urgent and len(os.sched_getaffinity(0)) > 1:  # on one core control and a target would starve
             try:
                 os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
             except (OSError, AttributeError):
@@ -157,7 +149,7 @@ class ClientEngine:
 
     def stop(self) -> None:
         """End the thread and close every socket that is still ours. Again: nothing."""
-        set_word(self.table.address + STOP, 1)
+        store_release_py(self.table.address + STOP, 1)
         if self._thread.ident is not None:
             self._thread.join()
         if self._loop:
@@ -168,11 +160,6 @@ class ClientEngine:
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
-
-    def turn_at(self, now: int) -> int:
-        """One pass at a time of the caller's, without the thread: for tests."""
-        self.state.fake_now = now
-        return int(turn(self.state, self.clients.count))
 
     def reserve(self, group: int = 0) -> int:
         """A client's record that nobody serves yet: its links can be set. Returns its row. IndexError: none is left."""
@@ -189,7 +176,7 @@ class ClientEngine:
         """A reserved record is not needed: nothing was handed over."""
         self._free_clients.append(index)
 
-    def set_network(self, index: int, down: Network | None, up: Network | None, seed: int) -> None:
+    def set_network(self, index: int, down: LinkSettings | None, up: LinkSettings | None, seed: int) -> None:
         """Impair the network of a reserved client."""
         c = self.clients.rows[index]
         for row, network, salt in ((c.down, down, 0), (c.up, up, 1)):
@@ -197,17 +184,33 @@ class ClientEngine:
                 fill_link(row, **network.__dict__, seed=seed * 2 + salt)
 
     def gate(self, index: int) -> Callable[[bool, int, int], int] | None:
-        """The links of a reserved client for its handshake: (outgoing, bytes, now in ns) -> release in ns, -1: lost."""
+        """A reserved client's network for what control sends and takes: (outgoing, bytes, now) -> release, -1: lost.
+
+        Times in ns. The links are like the client's own, which the engine's thread changes, but with other chances.
+        """
         c = self.clients.rows[index]
         if not c.down.active and not c.up.active:
             return None
-        return lambda outgoing, size, now: int(release_time(c.up if outgoing else c.down, now, size))
+        links = Table(LINK, 2)
+        for k, link in enumerate((c.down, c.up)):
+            links.rows[k] = link
+            seed_link(links.rows[k], int(link.random))
+        return lambda outgoing, size, now: int(release_time(links.rows[int(outgoing)], now, size))
 
     def hand_over(
-        self, index: int, sock: socket.socket, contexts: SrtpContexts | None, media: Media, *, ssrc: int, cname: str
+        self,
+        index: int,
+        sock: socket.socket,
+        contexts: SrtpContexts | None,
+        media: Media,
+        *,
+        ssrc: int,
+        cname: str,
+        early: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         """Give a reserved client its socket and keys, which are the engine's to close from here on; `open` starts it.
 
+        early: media that came before and that its network still delays: (release in ns, datagram), in order.
         Whatever fails from here on, `remove` takes it all back. IndexError: a number in `media` is out of range.
         """
         self._kept[index] = Kept(sock, contexts)
@@ -222,6 +225,19 @@ class ClientEngine:
                 table[key] = value
         for kind, identity in media.ids.items():
             c.ids[kind] = identity
+        self._keep_early(index, early)
+
+    def _keep_early(self, index: int, early: Sequence[tuple[int, bytes]]) -> None:
+        if not early:
+            return
+        c, sizes = self.clients.rows[index], [len(data) for _, data in early]
+        rows, data = Table(L.EARLY, len(early)), Table(np.dtype("u1"), sum(sizes))
+        data.rows[:] = np.frombuffer(b"".join(datagram for _, datagram in early), np.uint8)
+        rows.rows["release"], rows.rows["length"] = [release for release, _ in early], sizes
+        rows.rows["address"] = data.address + np.cumsum(sizes) - sizes
+        self._kept[index].early = rows, data
+        c.early, c.early_count = rows.address, len(early)
+        c.down.last_release = early[-1][0]  # what comes next does not overtake them
 
     def add_source(self, index: int, reel: Reel, **fields: Any) -> int:
         """A source of a client that is not open yet, from `sources.fill_source`'s arguments, `reel` a Reel.
@@ -232,7 +248,7 @@ class ClientEngine:
         if not self._free_sources or c.source_count >= L.MAX_SOURCES:
             raise IndexError("no room for another source")
         number = self._free_sources[-1]
-        fill_source(self.sources.clear(number), client=index, reel=reel.address, **fields)
+        fill_source(self.sources.clear(number), reel=reel.address, **fields)
         self._kept[index].sources.append(self._free_sources.pop())
         c.sources[c.source_count] = number
         c.source_count += 1
@@ -241,7 +257,7 @@ class ClientEngine:
 
     def open(self, index: int) -> None:
         """From now on the client is the engine's."""
-        set_word(self._state_of(index), L.OPEN)
+        store_release_py(self._state_of(index), L.OPEN)
 
     def _state_of(self, index: int) -> int:
         return self.clients.address + index * L.CLIENT_SIZE + STATE
@@ -252,11 +268,6 @@ class ClientEngine:
         for number in self._kept[index].sources:
             begin_source(self.sources.rows[number], at, frames=frames)
 
-    def halt(self, index: int) -> None:
-        """End a client's sources with the frame that they are at."""
-        for number in self._kept[index].sources:
-            self.sources.rows[number].frames_left = 0
-
     def mute(self, index: int, kind: int, muted: bool) -> None:
         """Send no media of one kind, or send it again; it begins with a keyframe."""
         for number in self._kept[index].sources:
@@ -265,10 +276,18 @@ class ClientEngine:
                 row.muted, row.want_key = int(muted), 1
 
     def forget_maxima(self) -> None:
-        """Measure the highest latency and the longest freeze anew."""
-        self.streams.rows["latency_max"] = self.streams.rows["longest_freeze"] = 0
+        """Measure the highest latency, the longest freeze and the lateness anew.
+
+        The engine's thread begins that with its next pass; until then the first two are 0.
+        """
+        store_release_py(self.table.address + MAXIMA_WANTED, int(self.state.maxima_wanted) + 1)
         for totals in self.departed.values():
             totals.latency_max = totals.longest_freeze = 0
+
+    @property
+    def maxima_begun(self) -> bool:
+        """Whether the maxima in the records are those since `forget_maxima`."""
+        return load_acquire_py(self.table.address + MAXIMA_BEGUN) == int(self.state.maxima_wanted)
 
     def captured(self, source: Any, number: int) -> int:
         """When a source captured the newest frame that is number `number` in its reel, ns; 0: not lately."""
@@ -292,7 +311,7 @@ class ClientEngine:
             kept.silenced = True
 
     async def remove(self, index: int) -> None:
-        """Take a client back and close its socket; its counters go to `departed`. RuntimeError: no answer.
+        """Take a client back and close its socket; its counters go to `departed`. RuntimeError: it does not answer.
 
         Again, also while another call is under way or after one was cancelled: the rest of it.
         """
@@ -300,11 +319,11 @@ class ClientEngine:
         if kept is None:
             return
         if not kept.counted:
-            set_word(state, L.LEAVING)
+            store_release_py(state, L.LEAVING)
             await self._until(lambda: kept.counted or load_acquire_py(state) == L.GONE)
         if not kept.counted:
             self._count_out(index, kept)
-            set_word(state, L.SPENT)
+            store_release_py(state, L.SPENT)
         await self._until(lambda: kept.buried or load_acquire_py(state) == L.FREE)
         if not kept.buried:
             for number in kept.sources:
@@ -322,8 +341,7 @@ class ClientEngine:
         until = asyncio.get_running_loop().time() + GONE_WITHIN
         while not done():
             if not self._thread.is_alive():
-                self.turn_at(int(self.state.now) + 1)
-                continue
+                raise RuntimeError("the client engine does not run")
             if asyncio.get_running_loop().time() > until:
                 raise RuntimeError("the client engine does not answer")
             await asyncio.sleep(0.001)
@@ -347,7 +365,7 @@ class ClientEngine:
         while load_acquire_py(tail) < load_acquire_py(head):
             row = self._events.rows[int(self.state.event_tail) % EVENTS]
             token, data = int(row.token), row.payload[: int(row.length)].tobytes()
-            set_word(tail, int(self.state.event_tail) + 1)
+            store_release_py(tail, int(self.state.event_tail) + 1)
             if int(self.clients.rows[token & L.INDEX].token) == token:
                 self.on_datagram(token & L.INDEX, data)
 

@@ -138,7 +138,6 @@ def extend(s: Any, position: int, arrival: int) -> None:
 def note_late(s: Any, slot: int, marks: int, arrival: int) -> None:
     """A packet came that had been passed over: too late, or in time though a keyframe had made it superfluous."""
     if arrival - s.arrivals[slot] > GIVE_UP:
-        s.late += 1
         return
     s.given_up -= 1
     if marks & REPAIRED:

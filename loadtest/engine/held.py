@@ -24,7 +24,6 @@ HELD = np.dtype(
         ("count", "i8"),  # datagrams that wait
         ("taken", "i8"),  # datagrams that were taken out and not given back
         ("order", "i8"),  # datagrams ever held
-        ("refused", "i8"),  # datagrams for which there was no room
         ("heap", "i8"),  # address of `capacity` rows of ROW numbers
         ("details", "i8"),  # address of a DETAIL for each slot
         ("arena", "i8"),  # address of SLOT_BYTES for each slot
@@ -33,11 +32,10 @@ HELD = np.dtype(
 )
 DETAIL = np.dtype(
     [
-        ("client", "i8"),  # -1: it has gone meanwhile
+        ("client", "i8"),  # its token
         ("direction", "i8"),  # DOWN or UP
         ("length", "i8"),  # bytes of the datagram
         ("stamp", "i8"),  # ns: DOWN: when it arrives, for what is measured; UP: the caller's
-        ("release", "i8"),  # ns: when it is due
     ],
     align=True,
 )
@@ -102,10 +100,9 @@ def sift_down(rows: Any, at: int, count: int) -> None:
 
 @kernel
 def hold(h: Any, release: int, client: int, direction: int, source: int, size: int, stamp: int) -> bool:
-    """Keep the `size` bytes at address `source` until `release`. False, and counted: there is no room."""
+    """Keep the `size` bytes at address `source` until `release`. False: there is no room."""
     idle = h.count + h.taken
     if idle >= h.capacity or size > SLOT_BYTES or size < 0:
-        h.refused += 1
         return False
     rows = numbers_at(h.heap, ROW * h.capacity)
     if h.taken:
@@ -116,7 +113,7 @@ def hold(h: Any, release: int, client: int, direction: int, source: int, size: i
     rows[ROW * at + 1] = h.order
     detail = detail_of(h, slot)
     detail.client, detail.direction, detail.length = client, direction, size
-    detail.stamp, detail.release = stamp, release
+    detail.stamp = stamp
     copy_bytes(slot_address(h, slot), source, size)
     h.order += 1
     h.count += 1
@@ -165,31 +162,6 @@ def give_back(h: Any, slot: int) -> None:
             swap_rows(rows, at, last)
             h.taken -= 1
             return
-
-
-@kernel
-def forget_client(h: Any, client: int) -> int:
-    """Drop all that waits for a client. Returns how many. What is taken out is only marked (client -1)."""
-    rows = numbers_at(h.heap, ROW * h.capacity)
-    dropped = int64(0)
-    for at in range(h.count + h.taken):
-        detail = detail_of(h, rows[ROW * at + 2])
-        if detail.client == client:
-            detail.client = -1
-            dropped += 1 if at < h.count else 0
-    if dropped == 0:
-        return 0
-    kept = int64(0)
-    for at in range(h.count):
-        if detail_of(h, rows[ROW * at + 2]).client != -1:
-            swap_rows(rows, at, kept)
-            kept += 1
-    for k in range(h.taken):  # the rows that are taken out follow those that wait
-        swap_rows(rows, kept + k, h.count + k)
-    h.count = kept
-    for at in range((kept >> 1) - 1, -1, -1):
-        sift_down(rows, at, kept)
-    return dropped
 
 
 class HeldPackets:

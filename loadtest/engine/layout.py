@@ -39,7 +39,6 @@ HAS, STARTS, ENDS, KEY, REPAIRED, PADDING = 1, 2, 4, 8, 16, 32
 STREAM = np.dtype(
     [
         ("state", "i8"),
-        ("client", "i4"),
         ("codec", "i4"),  # mediacodecs.frame
         ("kind", "i4"),
         ("payload_type", "i4"),
@@ -70,15 +69,12 @@ STREAM = np.dtype(
         ("frozen", "i8"),  # ns in all
         ("longest_freeze", "i8"),  # ns
         ("width", "i4"),  # of the newest keyframe that tells
-        ("height", "i4"),
         # counters
         ("packets", "i8"),
         ("octets", "i8"),  # payload
-        ("padding", "i8"),  # packets with nothing but padding
         ("recovered", "i8"),  # packets that came by RTX or late after a NACK
         ("duplicates", "i8"),
         ("given_up", "i8"),  # packets that never came
-        ("late", "i8"),  # packets that came when they had been given up
         ("nacks", "i8"),  # packets asked for
         ("plis", "i8"),
         ("next_pli", "i8"),  # ns: not before
@@ -115,7 +111,6 @@ HISTORY_ENTRY = np.dtype(
 SOURCE = np.dtype(
     [
         ("state", "i8"),
-        ("client", "i4"),
         ("kind", "i4"),
         ("ssrc", "i8"),
         ("rtx_ssrc", "i8"),  # -1: no RTX
@@ -145,12 +140,10 @@ SOURCE = np.dtype(
         ("frames", "i8"),
         ("keyframes", "i8"),
         ("requests", "i8"),  # PLI and FIR
-        ("nacked", "i8"),
-        ("resent", "i8"),
+        ("resent", "i8"),  # packets that a NACK asked for
         ("unanswered", "i8"),  # NACKed packets that are no longer known
         ("late", "i8"),  # ns that a packet left late, at most
         ("next_report", "i8"),
-        ("loss", "i8"),  # fraction of the newest receiver report, 1/256
         ("history", HISTORY_ENTRY, (HISTORY,)),
         # what makes numbers in the payload go on over turns of the reel and jumps to a keyframe
         ("picture_offset", "i8"),  # is added to the reel's picture ids …
@@ -180,7 +173,6 @@ CLIENT = np.dtype(
         ("sources", "i4", (MAX_SOURCES,)),
         ("stream_count", "i4"),
         ("source_count", "i4"),
-        ("watches", "i4"),  # 1: it receives media
         ("opened", "i4"),  # bit 0: its video is synthetic, bodies are compared; bit 1: its sound
         ("capture", "i4"),  # 1: its opened packets go to the capture ring
         ("stopped", "i4"),  # 1: it neither sends nor answers (killed), until it is removed
@@ -195,7 +187,6 @@ CLIENT = np.dtype(
         ("packets", "i8"),  # RTP that was opened
         ("octets", "i8"),  # UDP payload of all that came
         ("rtcp", "i8"),
-        ("passed_up", "i8"),  # STUN and DTLS
         ("garbage", "i8"),
         ("refused", "i8"),  # libsrtp would not open it
         ("excess", "i8"),  # packets of SSRCs beyond MAX_STREAMS or of unknown payload types
@@ -207,13 +198,16 @@ CLIENT = np.dtype(
         ("group", "i8"),
         ("token", "i8"),  # generation << 24 | row: held datagrams and events of a client that has left fit no other
         ("counted_only", "i8"),  # 1: its RTP stays sealed: packets and gaps are counted, of frames nothing is known
+        ("early", "i8"),  # address of `early_count` EARLY records: what came before the client was the engine's
+        ("early_count", "i8"),
     ],
     align=True,
 )
 INDEX = (1 << 24) - 1  # of a token
+EARLY = np.dtype([("release", "i8"), ("address", "i8"), ("length", "i8")])  # ns, and where the datagram lies
 
 EVENT_BYTES = 1500
-EVENT = np.dtype([("token", "i8"), ("length", "i8"), ("stamp", "i8"), ("payload", "u1", (EVENT_BYTES,))], align=True)
+EVENT = np.dtype([("token", "i8"), ("length", "i8"), ("payload", "u1", (EVENT_BYTES,))], align=True)
 # one datagram that is control's: STUN or DTLS
 
 ENGINE = np.dtype(
@@ -228,7 +222,6 @@ ENGINE = np.dtype(
         ("stream_free", "i8"),  # address of i8: a stack of free rows of streams
         ("stream_free_count", "i8"),
         ("sources", "i8"),
-        ("source_used", "i8"),  # rows in use; released by control
         ("held", "i8"),  # HELD: the delay queue
         ("captures", "i8"),  # CAPTURE ring; 0: none
         ("events", "i8"),  # address of the slots
@@ -247,10 +240,8 @@ ENGINE = np.dtype(
         ("out_count", "i8"),
         ("filled", "i8"),
         ("scratch", "i8"),  # 4096 bytes: RTCP being built, lists
-        ("sleep", "i8"),  # ns of sleep after a pass that found little
         ("next_sources", "i8"),  # ns: when a source is due
         ("next_pass", "i8"),  # ns: when the clients' sockets are looked at again
-        ("checks", "i8"),  # 1: parse payloads for frames
         # counters
         ("passes", "i8"),
         ("received", "i8"),  # datagrams
@@ -258,6 +249,8 @@ ENGINE = np.dtype(
         ("idle", "i8"),  # ns asleep
         ("late", "i8"),  # ns: how late a source's packet left, at most
         ("held_lost", "i8"),  # datagrams that the delay queue had no room for: the tool's own fault
+        ("maxima_wanted", "i8"),  # counts how often control has wanted maxima measured anew; released by control
+        ("maxima_begun", "i8"),  # how often they have been; released by the loop
         ("words", "i8", (16,)),
         ("timeout", "i8", (2,)),
         ("rtp", RTP),
@@ -271,8 +264,9 @@ ENGINE = np.dtype(
 )
 
 client_at, stream_at, source_at = pointer_to(CLIENT), pointer_to(STREAM), pointer_to(SOURCE)
-engine_at, event_at = pointer_to(ENGINE), pointer_to(EVENT)
+engine_at, event_at, early_at = pointer_to(ENGINE), pointer_to(EVENT), pointer_to(EARLY)
 CLIENT_SIZE, STREAM_SIZE, SOURCE_SIZE, EVENT_SIZE = (t.itemsize for t in (CLIENT, STREAM, SOURCE, EVENT))
+EARLY_SIZE = EARLY.itemsize
 
 
 def offset(dtype: np.dtype[Any], field: str) -> int:

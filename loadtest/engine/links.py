@@ -14,7 +14,6 @@ import numpy as np
 
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from packetio.memory import pointer_to
 
 LINK = np.dtype(
     [
@@ -41,8 +40,6 @@ LINK = np.dtype(
     ],
     align=True,
 )
-LINK_SIZE = LINK.itemsize
-link_at = pointer_to(LINK)
 
 # Multiply-with-carry (Marsaglia): a 63-bit state without overflow in signed words. MULTIPLIER << 32 and << 31, less
 # one, are both prime, which makes the period MULTIPLIER << 31.
@@ -145,19 +142,6 @@ def seed_link(link: Any, seed: int) -> None:
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
     link.random = (z ^ (z >> 31)) % ((MULTIPLIER << 32) - 2) + 1
-
-
-def bursts(share: float, burst: float) -> tuple[float, float, float, float]:
-    """(p, r, good, bad) of a loss of `share` of all packets in runs of `burst` packets on average (Gilbert's model).
-
-    Raises ValueError when there is no such loss: the chance to begin a run would exceed 1.
-    """
-    if not 0 <= share < 1 or burst < 1:
-        raise ValueError(f"a share of {share} lost in bursts of {burst}: the share is 0 … 1, a burst at least 1")
-    begin = share / (1 - share) / burst
-    if begin > 1:
-        raise ValueError(f"a share of {share} can't be lost in bursts of {burst} packets: they would have to be longer")
-    return begin, 1 / burst, 0.0, 1.0
 
 
 def fill_link(

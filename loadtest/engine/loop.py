@@ -31,15 +31,17 @@ from loadtest.engine.layout import (
     offset,
 )
 from loadtest.engine.post import clock, flush, queue, slot_address
-from loadtest.engine.receive import drain_client, take
+from loadtest.engine.receive import drain_client, take, take_early
 from loadtest.engine.reports import timers
 from loadtest.engine.sources import serve_sources
-from loadtest.engine.streams import release_streams
+from loadtest.engine.streams import release_streams, stream_of
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from packetio.memory import copy_bytes, load_acquire, store_release
 from packetio.native import clock_gettime, ppoll
 
+WORDS = offset(ENGINE, "words")
+MAXIMA_WANTED, MAXIMA_BEGUN = offset(ENGINE, "maxima_wanted") - WORDS, offset(ENGINE, "maxima_begun") - WORDS
 STOP, USED, STATE = offset(ENGINE, "stop"), offset(ENGINE, "client_used"), offset(CLIENT, "state")
 BUSY = 64  # datagrams of a pass after which the next one follows at once
 NAP, REST = 300_000, 1 * MS  # ns of rest after a pass that found little, or nothing, at least
@@ -78,6 +80,7 @@ def rest_after(spent: int, taken: int) -> int:
 def turn(e: Any, used: int) -> int:
     """One pass over all clients; returns the datagrams that came."""
     set_clocks(e)
+    begin_maxima(e, used)
     taken = int64(0)
     for index in range(1, used):
         if index % BETWEEN == 0:
@@ -88,7 +91,10 @@ def turn(e: Any, used: int) -> int:
         if state == OPEN:
             c = client_at(address)
             if c.stopped == 0:
-                taken += drain_client(e, index)
+                if c.early_count:
+                    take_early(e, c)  # its socket's turn comes when these have been served
+                else:
+                    taken += drain_client(e, c)
                 timers(e, index, c)
                 flush(e, c)
         elif state == LEAVING:
@@ -99,6 +105,22 @@ def turn(e: Any, used: int) -> int:
     e.now = clock(e)
     serve_due(e, used)
     return taken
+
+
+@kernel
+def begin_maxima(e: Any, used: int) -> None:
+    """Measure the highest latencies, the longest freezes and the lateness anew, when control has asked for it."""
+    words = e.words.ctypes.data
+    wanted = load_acquire(words + MAXIMA_WANTED)
+    if wanted == e.maxima_begun:
+        return
+    for index in range(1, used):
+        c = client_at(e.clients + index * CLIENT_SIZE)
+        for k in range(c.stream_count):
+            s = stream_of(e, c.streams[k])
+            s.latency_max = s.longest_freeze = 0
+    e.late = 0
+    store_release(words + MAXIMA_BEGUN, wanted)
 
 
 @kernel
@@ -124,7 +146,7 @@ def serve_due(e: Any, used: int) -> None:
             address = e.clients + index * CLIENT_SIZE
             c = client_at(address)
             if c.source_count and c.stopped == 0 and load_acquire(address + STATE) == OPEN:
-                soonest = min(soonest, serve_sources(e, index, c))
+                soonest = min(soonest, serve_sources(e, c))
                 flush(e, c)
         e.next_sources = soonest
     h = held_at(e.held)
@@ -144,7 +166,7 @@ def release(e: Any, h: Any, slot: int) -> None:
     if load_acquire(address + STATE) != OPEN or c.stopped or c.token != detail.client:
         return
     if detail.direction == DOWN:
-        take(e, index, held_address(h, slot), size, int64(detail.stamp))
+        take(e, c, held_address(h, slot), size, int64(detail.stamp))
     else:
         copy_bytes(slot_address(e), held_address(h, slot), size)
         queue(e, c, size)

@@ -42,8 +42,8 @@ def slot_address(e: Any) -> int:
 
 
 @kernel
-def post(e: Any, index: int, c: Any, size: int) -> None:
-    """Let the datagram in the next slot leave for client c, number `index`: now with the batch, later, or never."""
+def post(e: Any, c: Any, size: int) -> None:
+    """Let the datagram in the next slot leave for client c: now with the batch, later, or never."""
     if c.up.active:
         release = release_time(c.up, e.now, size)
         if release < 0:
@@ -80,16 +80,16 @@ def flush(e: Any, c: Any) -> None:
 
 
 @kernel
-def post_copy(e: Any, index: int, c: Any, address: int, size: int) -> None:
+def post_copy(e: Any, c: Any, address: int, size: int) -> None:
     """The same for a sealed datagram that lies elsewhere."""
     copy_bytes(slot_address(e), address, size)
-    post(e, index, c, size)
+    post(e, c, size)
 
 
 @kernel
-def post_rtcp(e: Any, index: int, c: Any, size: int) -> None:
+def post_rtcp(e: Any, c: Any, size: int) -> None:
     """Seal the compound of `size` bytes in e.scratch, and post it."""
     length = length_at(e.words.ctypes.data + 64)
     length.value = size
     if c.outbound and srtp_protect_rtcp(c.outbound, e.scratch, e.words.ctypes.data + 64) == 0:
-        post_copy(e, index, c, e.scratch, int64(length.value))
+        post_copy(e, c, e.scratch, int64(length.value))

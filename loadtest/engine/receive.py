@@ -14,7 +14,7 @@ from loadtest.engine.capture import capture, capture_at, captured_at, reserve
 from loadtest.engine.frames import note_packet, position_of
 from loadtest.engine.held import DOWN, held_at, hold
 from loadtest.engine.layout import (
-    CLIENT_SIZE,
+    EARLY_SIZE,
     ENDS,
     ENGINE,
     EVENT_BYTES,
@@ -27,11 +27,12 @@ from loadtest.engine.layout import (
     SECOND,
     STARTS,
     VIDEO,
-    client_at,
+    early_at,
     event_at,
     offset,
 )
 from loadtest.engine.links import release_time
+from loadtest.engine.packets import NTP_OFFSET
 from loadtest.engine.post import MESSAGE_SIZE, clock, length_at
 from loadtest.engine.repair import note_gap
 from loadtest.engine.requests import take_packet
@@ -47,27 +48,24 @@ from mediacodecs.reception import count_reception
 from mediacodecs.rtcp import BYE, SR, is_rtcp, next_rtcp, read_sender_info
 from mediacodecs.rtp import parse_rtp
 from mediacodecs.twcc import twcc_receive
-from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT
-from packetio.memory import bytes_at, copy_bytes, load_acquire, numbers_at, pointer_to, store_release
+from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, arrival_of
+from packetio.memory import bytes_at, copy_bytes, load_acquire, pointer_to, store_release
 from packetio.native import recvmmsg, srtp_unprotect, srtp_unprotect_rtcp, write_fd
 
 message_at = pointer_to(MESSAGE)
 MSG_DONTWAIT, MSG_TRUNC = 0x40, 0x20
-SCM_TIMESTAMPNS, SOL_SOCKET, STAMP_BYTES = 35, 1, 32
 SHORTEST = 12  # bytes: nothing that we know is smaller
 REPLAY_FAIL, REPLAY_OLD = 9, 10  # libsrtp: a packet that came before, or too old to tell
 WORDS = offset(ENGINE, "words")
 HEAD, TAIL = offset(ENGINE, "event_head") - WORDS, offset(ENGINE, "event_tail") - WORDS  # from e.words
-NTP_UNIX = 2_208_988_800  # s from 1900 to 1970
 EARLY, LONGEST = 5 * MS, 60 * SECOND  # ns: a one-way latency below -EARLY or above LONGEST is not believed
 OPEN_VIDEO, OPEN_AUDIO = 1, 2  # bits of CLIENT.opened
 LENGTH_AT = 64  # offset in e.words of the length that libsrtp changes
 
 
 @kernel
-def drain_client(e: Any, index: int) -> int:
+def drain_client(e: Any, c: Any) -> int:
     """Take what a client's socket has, a batch at most; returns the number of datagrams."""
-    c = client_at(e.clients + index * CLIENT_SIZE)
     n = int64(recvmmsg(np.int32(c.fd), e.messages, np.uint32(e.slots), np.int32(MSG_DONTWAIT), 0))
     if n <= 0:
         return int64(0)
@@ -78,32 +76,26 @@ def drain_client(e: Any, index: int) -> int:
         if message.flags & MSG_TRUNC:
             c.garbage += 1
         else:
-            stamp = arrival_of(e, slot, int64(message.control_size))
-            judge(e, index, c, e.buffer + slot * SLOT, int64(message.size), stamp)
+            stamp = arrival_of(e.controls, slot, int64(message.control_size), e.realtime, e.now)
+            judge(e, c, e.buffer + slot * SLOT, int64(message.size), stamp)
         message.control_size = CONTROL_BYTES
         message.flags = 0
     return n
 
 
 @kernel
-def arrival_of(e: Any, slot: int, control_size: int) -> int:
-    """The kernel's receive stamp on CLOCK_MONOTONIC (ns); now, when there is none that can be true."""
-    base = e.controls + slot * CONTROL_BYTES
-    at = int64(0)
-    while at + STAMP_BYTES <= control_size:
-        words = numbers_at(base + at, 4)
-        size = words[0]
-        if size < 16:
-            break
-        if words[1] == SOL_SOCKET | SCM_TIMESTAMPNS << 32:
-            arrival = int64(words[2] * SECOND + words[3] - e.realtime)
-            return arrival if e.now - SECOND < arrival <= e.now else int64(e.now)
-        at += (size + 7) & ~7
-    return int64(e.now)
+def take_early(e: Any, c: Any) -> None:
+    """Delay what came before the client was ours like all the rest: it was on its way when the handshake ended."""
+    for k in range(c.early_count):
+        row = early_at(c.early + k * EARLY_SIZE)
+        release = int64(row.release)
+        held = hold(held_at(e.held), release, c.token, DOWN, int64(row.address), int64(row.length), release)
+        e.held_lost += not held
+    c.early_count = 0
 
 
 @kernel
-def judge(e: Any, index: int, c: Any, address: int, size: int, stamp: int) -> None:
+def judge(e: Any, c: Any, address: int, size: int, stamp: int) -> None:
     """Let the client's network decide: lost, held, or here."""
     if c.down.active:
         stamp = release_time(c.down, stamp, size)
@@ -112,13 +104,12 @@ def judge(e: Any, index: int, c: Any, address: int, size: int, stamp: int) -> No
         if stamp > e.now:
             e.held_lost += not hold(held_at(e.held), stamp, c.token, DOWN, address, size, stamp)
             return
-    take(e, index, address, size, stamp)
+    take(e, c, address, size, stamp)
 
 
 @kernel
-def take(e: Any, index: int, address: int, size: int, stamp: int) -> None:
+def take(e: Any, c: Any, address: int, size: int, stamp: int) -> None:
     """One datagram of SLOT bytes of room that arrived at `stamp` (ns), by its first byte (RFC 7983)."""
-    c = client_at(e.clients + index * CLIENT_SIZE)
     b = bytes_at(address, SLOT)
     first = int64(b[0])
     c.octets += size
@@ -126,26 +117,25 @@ def take(e: Any, index: int, address: int, size: int, stamp: int) -> None:
         c.garbage += 1
     elif 128 <= first <= 191:
         if is_rtcp(b, 0):
-            take_rtcp(e, index, c, address, size, stamp)
+            take_rtcp(e, c, address, size, stamp)
         else:
-            take_rtp(e, index, c, address, size, stamp)
+            take_rtp(e, c, address, size, stamp)
     elif first <= 3 or 20 <= first <= 63:
-        pass_up(e, c, address, size, stamp)
+        pass_up(e, c, address, size)
     else:
         c.garbage += 1
 
 
 @kernel
-def pass_up(e: Any, c: Any, address: int, size: int, stamp: int) -> None:
+def pass_up(e: Any, c: Any, address: int, size: int) -> None:
     """Hand a STUN or DTLS datagram to control; lost, and counted, when control does not keep up."""
     words = e.words.ctypes.data
     head = int64(e.event_head)
-    c.passed_up += 1
     if size > EVENT_BYTES or head - load_acquire(words + TAIL) >= e.event_slots:
         e.events_lost += 1
         return
     event = event_at(e.events + head % e.event_slots * EVENT_SIZE)
-    event.token, event.length, event.stamp = c.token, size, stamp
+    event.token, event.length = c.token, size
     copy_bytes(event.payload.ctypes.data, address, size)
     store_release(words + HEAD, head + 1)
     e.words[15] = 1
@@ -153,7 +143,7 @@ def pass_up(e: Any, c: Any, address: int, size: int, stamp: int) -> None:
 
 
 @kernel
-def take_rtcp(e: Any, index: int, c: Any, address: int, size: int, stamp: int) -> None:
+def take_rtcp(e: Any, c: Any, address: int, size: int, stamp: int) -> None:
     """Open one datagram of RTCP: sender reports are for our streams, the rest for our sources."""
     length = length_at(e.words.ctypes.data + LENGTH_AT)
     length.value = size
@@ -172,7 +162,7 @@ def take_rtcp(e: Any, index: int, c: Any, address: int, size: int, stamp: int) -
         if e.rtcp.packet_type == SR and read_sender_info(b, e.rtcp, e.sender_info):
             note_sender_report(e, c, stamp)
         if c.source_count and e.rtcp.packet_type != BYE:
-            take_packet(e, index, c, b)
+            take_packet(e, c, b)
 
 
 @kernel
@@ -186,11 +176,11 @@ def note_sender_report(e: Any, c: Any, stamp: int) -> None:
 
 
 @kernel
-def take_rtp(e: Any, index: int, c: Any, address: int, size: int, stamp: int) -> None:
+def take_rtp(e: Any, c: Any, address: int, size: int, stamp: int) -> None:
     """Open and parse one RTP packet, and find its stream."""
     b = bytes_at(address, SLOT)
     if c.counted_only:
-        count_sealed(e, index, c, b, stamp)
+        count_sealed(e, c, b, stamp)
         return
     length = length_at(e.words.ctypes.data + LENGTH_AT)
     length.value = size
@@ -212,7 +202,7 @@ def take_rtp(e: Any, index: int, c: Any, address: int, size: int, stamp: int) ->
         return
     row = find_stream(e, c, ssrc)
     if row == 0:
-        row = open_stream(e, index, c, ssrc, payload_type, stamp)
+        row = open_stream(e, c, ssrc, payload_type, stamp)
     if row == 0 or int64(c.codecs[payload_type]) == 0:
         c.excess += 1
         return
@@ -229,7 +219,7 @@ def note_arrival(c: Any, stamp: int) -> None:
 
 
 @kernel
-def count_sealed(e: Any, index: int, c: Any, b: Any, stamp: int) -> None:
+def count_sealed(e: Any, c: Any, b: Any, stamp: int) -> None:
     """Count an RTP packet that stays sealed, by its header, which is in the clear: all that a crowd in a load needs."""
     note_arrival(c, stamp)
     ssrc, payload_type = be32(b, 8), int64(b[1]) & 127
@@ -238,7 +228,7 @@ def count_sealed(e: Any, index: int, c: Any, b: Any, stamp: int) -> None:
         return
     row = find_stream(e, c, ssrc)
     if row == 0:
-        row = open_stream(e, index, c, ssrc, payload_type, stamp)
+        row = open_stream(e, c, ssrc, payload_type, stamp)
     if row == 0:
         c.excess += 1
         return
@@ -298,9 +288,7 @@ def take_media(e: Any, c: Any, row: int, b: Any, repaired: int, stamp: int) -> N
         s.received += 1
         count_reception(s, int64(rtp.timestamp), stamp, s.clock_rate)
     sent = int64(0)
-    if marks & PADDING:
-        s.padding += 1
-    else:
+    if marks & PADDING == 0:
         s.octets += int64(rtp.payload_end) - int64(rtp.payload_at)
         sent = sent_time(e, c, s, b)
     if sent and -EARLY <= stamp - sent <= LONGEST:
@@ -319,11 +307,9 @@ def marks_of(e: Any, s: Any, b: Any, repaired: int) -> int:
     if s.kind != VIDEO:
         return int64(marks)
     marks |= ENDS * int64(rtp.marker)
-    if e.checks == 0:
-        return marks | KEY
     parse_payload(s.codec, b, int64(rtp.payload_at), int64(rtp.payload_end), frame)
     if frame.width:
-        s.width, s.height = frame.width, frame.height
+        s.width = frame.width
     if int64(frame.param_sets) & HAS_SPS:
         return marks | KEY | STARTS  # it comes before the slices of its picture
     marks |= STARTS * int64(frame.start)
@@ -345,7 +331,7 @@ def sent_time(e: Any, c: Any, s: Any, b: Any) -> int:
     if e.extensions.size[ABS_CAPTURE_TIME] < 8:
         return int64(0)
     at = int64(e.extensions.at[ABS_CAPTURE_TIME])
-    return (be32(b, at) - NTP_UNIX) * SECOND + (be32(b, at + 4) * SECOND >> 32) - int64(e.realtime)
+    return be32(b, at) * SECOND + (be32(b, at + 4) * SECOND >> 32) - NTP_OFFSET - int64(e.realtime)
 
 
 @kernel

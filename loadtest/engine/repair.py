@@ -62,24 +62,24 @@ def begin_compound(e: Any, c: Any) -> int:
 
 
 @kernel
-def repair_stream(e: Any, index: int, c: Any, s: Any) -> None:
+def repair_stream(e: Any, c: Any, s: Any) -> None:
     """What is due of one stream: packets to give up, packets or a keyframe to ask for."""
     if s.blocked_since:
         give_up(s, e.now)
     if s.missing_count:
-        ask(e, index, c, s)
+        ask(e, c, s)
     if s.waiting and keyframe_due(s, e.now):
         at = begin_compound(e, c)
-        post_rtcp(e, index, c, write_pli(bytes_at(e.scratch, LISTS_AT), at, c.ssrc, s.ssrc))
+        post_rtcp(e, c, write_pli(bytes_at(e.scratch, LISTS_AT), at, c.ssrc, s.ssrc))
         s.plis += 1
 
 
 @kernel
-def ask(e: Any, index: int, c: Any, s: Any) -> None:
+def ask(e: Any, c: Any, s: Any) -> None:
     """Ask for what is due in one NACK (RFC 4585 section 6.2.1)."""
     lost = numbers_at(e.scratch + LISTS_AT, MAX_MISSING)
     asked, _ = take_due(s, e.now, int64(AGAIN), lost)
     if asked:
         at = begin_compound(e, c)
-        post_rtcp(e, index, c, write_nack(bytes_at(e.scratch, LISTS_AT), at, c.ssrc, s.ssrc, lost, asked))
+        post_rtcp(e, c, write_nack(bytes_at(e.scratch, LISTS_AT), at, c.ssrc, s.ssrc, lost, asked))
         s.nacks += asked

@@ -41,11 +41,11 @@ def timers(e: Any, index: int, c: Any) -> None:
     for k in range(c.stream_count):
         s = stream_of(e, c.streams[k])
         if c.counted_only == 0:
-            repair_stream(e, index, c, s)
+            repair_stream(e, c, s)
         elif s.blocked_since:
             give_up(s, e.now)
     if e.now >= c.next_twcc and c.twcc_media:
-        twcc_reports(e, index, c)
+        twcc_reports(e, c)
     if e.now >= c.next_report:
         receiver_report(e, index, c)
 
@@ -80,11 +80,11 @@ def receiver_report(e: Any, index: int, c: Any) -> None:
         return
     put32(b, 4, c.ssrc)
     at = write_head(b, 0, RR, n, 8 + BLOCK_BYTES * n)
-    post_rtcp(e, index, c, write_sdes_cname(b, at, c.ssrc, c.cname, c.cname_size))
+    post_rtcp(e, c, write_sdes_cname(b, at, c.ssrc, c.cname, c.cname_size))
 
 
 @kernel
-def twcc_reports(e: Any, index: int, c: Any) -> None:
+def twcc_reports(e: Any, c: Any) -> None:
     """Report all arrivals that are not reported yet; sets when to do so again."""
     c.next_twcc = e.now + TWCC_IDLE
     for _ in range(MAX_TWCC):
@@ -92,5 +92,5 @@ def twcc_reports(e: Any, index: int, c: Any) -> None:
         end = twcc_write(c.twcc, bytes_at(e.scratch, LISTS_AT), at, LIMIT, c.ssrc, c.twcc_media)
         if end == at:
             return
-        post_rtcp(e, index, c, end)
+        post_rtcp(e, c, end)
         c.next_twcc = e.now + TWCC_INTERVAL

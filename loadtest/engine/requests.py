@@ -1,4 +1,4 @@
-"""What a receiver asks of our sources: packets again (NACK), a keyframe (PLI, FIR); and what it reports of them.
+"""What a receiver asks of our sources: packets again (NACK), a keyframe (PLI, FIR).
 
 A packet is made again from the source's history and leaves as RTX (RFC 4588). Without RTX nothing is sent again: the
 transport-wide number and send time would differ, and an SSRC and index must never seal two different packets.
@@ -16,7 +16,7 @@ from loadtest.engine.post import LISTS_AT, SCRATCH, flush, slot_address
 from loadtest.engine.sources import seal_and_post, source_of
 from mediacodecs.frame import Bytes, int64
 from mediacodecs.kernel import kernel
-from mediacodecs.rtcp import FIR, NACK, PLI, PSFB, RR, RTPFB, SR, read_fir, read_nack, read_report_block
+from mediacodecs.rtcp import FIR, NACK, PLI, PSFB, RTPFB, read_fir, read_nack
 from mediacodecs.rtp import unwrap16
 from packetio.memory import array_of
 
@@ -26,17 +26,13 @@ KEY_INTERVAL = 200 * MS  # ns between two keyframes that are sent on request
 
 
 @kernel
-def take_packet(e: Any, index: int, c: Any, b: Bytes) -> None:
-    """One packet of an opened RTCP compound b that came to client c, number `index`; its header is in e.rtcp."""
+def take_packet(e: Any, c: Any, b: Bytes) -> None:
+    """One packet of an opened RTCP compound b that came to client c; its header is in e.rtcp."""
     kind, form = int64(e.rtcp.packet_type), int64(e.rtcp.count)
     if c.source_count == 0 or c.stopped:
         return
-    if kind == SR or kind == RR:
-        for k in range(form):
-            if read_report_block(b, e.rtcp, k, e.report):
-                note_report(e, c)
-    elif kind == RTPFB and form == NACK:
-        answer_nack(e, index, c, b)
+    if kind == RTPFB and form == NACK:
+        answer_nack(e, c, b)
         flush(e, c)
     elif kind == PSFB and form == PLI:
         want_keyframe(e, c, int64(e.rtcp.media_ssrc))
@@ -60,15 +56,6 @@ def place_of(e: Any, c: Any, ssrc: int) -> int:
 
 
 @kernel
-def note_report(e: Any, c: Any) -> None:
-    """Keep what the report block in e.report says of one of our sources."""
-    k = place_of(e, c, int64(e.report.ssrc))
-    if k >= 0:
-        s = source_of(e, c, k)
-        s.loss = int64(e.report.fraction)
-
-
-@kernel
 def want_keyframe(e: Any, c: Any, ssrc: int) -> None:
     """Go on at a keyframe, unless the source did so just now."""
     k = place_of(e, c, ssrc)
@@ -82,7 +69,7 @@ def want_keyframe(e: Any, c: Any, ssrc: int) -> None:
 
 
 @kernel
-def answer_nack(e: Any, index: int, c: Any, b: Bytes) -> None:
+def answer_nack(e: Any, c: Any, b: Bytes) -> None:
     """Send again what the NACK in e.rtcp asks for."""
     k = place_of(e, c, int64(e.rtcp.media_ssrc))
     if k < 0:
@@ -90,15 +77,14 @@ def answer_nack(e: Any, index: int, c: Any, b: Bytes) -> None:
     s = source_of(e, c, k)
     wanted = shorts_at(e.scratch + LISTS_AT, MAX_NACKED)
     for n in range(read_nack(b, e.rtcp, wanted)):
-        s.nacked += 1
-        if resend(e, index, c, s, int64(wanted[n])):
+        if resend(e, c, s, int64(wanted[n])):
             s.resent += 1
         else:
             s.unanswered += 1
 
 
 @kernel
-def resend(e: Any, index: int, c: Any, s: Any, sequence: int) -> bool:
+def resend(e: Any, c: Any, s: Any, sequence: int) -> bool:
     """Send one packet again as RTX; False: it is not known any more, or there is no RTX."""
     if s.rtx_type == NO_TYPE:
         return False
@@ -108,4 +94,4 @@ def resend(e: Any, index: int, c: Any, s: Any, sequence: int) -> bool:
         return False
     size = write_packet(e, c, s, entry, slot_address(e), 1)
     s.rtx_sequence += 1
-    return seal_and_post(e, index, c, size)
+    return seal_and_post(e, c, size)

@@ -50,33 +50,33 @@ def source_of(e: Any, c: Any, k: int) -> Any:
 
 
 @kernel
-def serve_sources(e: Any, index: int, c: Any) -> int:
-    """Send what is due of client c, number `index`; returns when more is, in ns."""
+def serve_sources(e: Any, c: Any) -> int:
+    """Send what is due of client c; returns when more is, in ns."""
     soonest = int64(NEVER)
     if c.stopped:
         return soonest
     for k in range(c.source_count):
         s = source_of(e, c, k)
         if s.state == OPEN and s.running:
-            soonest = min(soonest, serve_source(e, index, c, s))
+            soonest = min(soonest, serve_source(e, c, s))
     flush(e, c)
     return soonest
 
 
 @kernel
-def serve_source(e: Any, index: int, c: Any, s: Any) -> int:
+def serve_source(e: Any, c: Any, s: Any) -> int:
     """Send what is due of one source that runs; returns when more is, in ns."""
     if s.next_due == 0:
         s.next_due = s.frame_due = e.now
     while s.running and s.next_due <= e.now:
         if s.position or begin_frame(e, s):
-            send_due(e, index, c, s)
+            send_due(e, c, s)
             e.now = clock(e)
     if s.running == 0:
         return int64(NEVER)
     if s.packets and s.muted == 0:
         if s.next_report <= e.now:
-            sender_report(e, index, c, s)
+            sender_report(e, c, s)
         return int64(min(s.next_due, s.next_report))
     return int64(s.next_due)
 
@@ -148,7 +148,7 @@ def go_to(s: Any, reel: Any, frame: int) -> None:
 
 
 @kernel
-def send_due(e: Any, index: int, c: Any, s: Any) -> None:
+def send_due(e: Any, c: Any, s: Any) -> None:
     """Send the frame's next packet, or all of them in a burst; after the last the frame is done."""
     reel = reel_at(s.reel)
     row = frame_of(reel, s.frame)
@@ -157,7 +157,7 @@ def send_due(e: Any, index: int, c: Any, s: Any) -> None:
         e.late = max(e.late, e.now - s.next_due)
     until = int64(row.count) if s.burst else min(s.position + 1, int64(row.count))
     while s.position < until:
-        send_packet(e, index, c, s, row)
+        send_packet(e, c, s, row)
         s.position += 1
     if s.position < row.count:
         s.next_due = s.frame_due + length_of(reel, row) * s.position // int64(row.count)
@@ -199,7 +199,7 @@ def note_packet(e: Any, s: Any, row: Any) -> Any:
 
 
 @kernel
-def send_packet(e: Any, index: int, c: Any, s: Any, row: Any) -> None:
+def send_packet(e: Any, c: Any, s: Any, row: Any) -> None:
     """Send the frame's next packet. Its sequence number is used up whether it leaves or not."""
     entry = note_packet(e, s, row)
     packet = packet_of(reel_at(s.reel), int64(entry.packet))
@@ -207,25 +207,25 @@ def send_packet(e: Any, index: int, c: Any, s: Any, row: Any) -> None:
         s.last_picture = int64(packet.picture_id) + s.picture_offset
     if packet.tl0_at >= 0:
         s.last_tl0 = int64(packet.tl0) + s.tl0_offset
-    if seal_and_post(e, index, c, write_packet(e, c, s, entry, slot_address(e), 0)):
+    if seal_and_post(e, c, write_packet(e, c, s, entry, slot_address(e), 0)):
         s.packets += 1
         s.octets += int64(packet["size"])
 
 
 @kernel
-def seal_and_post(e: Any, index: int, c: Any, size: int) -> bool:
+def seal_and_post(e: Any, c: Any, size: int) -> bool:
     """Seal the packet of `size` bytes in the next send slot and post it; False: it can't be sealed, nothing leaves."""
     length = length_at(e.words.ctypes.data + 64)
     length.value = size
     if size == 0 or c.outbound == 0 or srtp_protect(c.outbound, slot_address(e), e.words.ctypes.data + 64) != 0:
         c.failures += 1
         return False
-    post(e, index, c, int64(length.value))
+    post(e, c, int64(length.value))
     return True
 
 
 @kernel
-def sender_report(e: Any, index: int, c: Any, s: Any) -> None:
+def sender_report(e: Any, c: Any, s: Any) -> None:
     """Send a sender report with CNAME: the time stamp of now, on the line of the frames' capture times."""
     reel = reel_at(s.reel)
     ns = e.now - s.frame_due
@@ -237,13 +237,12 @@ def sender_report(e: Any, index: int, c: Any, s: Any) -> None:
     )
     at = write_sdes_cname(b, at, s.ssrc, c.cname, c.cname_size)
     s.next_report = e.now + REPORT_INTERVAL
-    post_rtcp(e, index, c, at)
+    post_rtcp(e, c, at)
 
 
 def fill_source(
     row: Any,
     *,
-    client: int,
     kind: int,
     ssrc: int,
     payload_type: int,
@@ -269,7 +268,7 @@ def fill_source(
     for field in SOURCE.names or ():
         row[field] = np.zeros((), SOURCE[field].base)
     row.history = np.array([(-1,) + (0,) * (len(HISTORY_ENTRY.names or ()) - 1)], HISTORY_ENTRY)
-    row.client, row.kind, row.ssrc, row.payload_type, row.reel = client, kind, ssrc, payload_type, reel
+    row.kind, row.ssrc, row.payload_type, row.reel = kind, ssrc, payload_type, reel
     row.rtx_ssrc, row.rtx_type = rtx_ssrc, rtx_type
     set_name(row, "mid", mid)
     set_name(row, "rid", rid)

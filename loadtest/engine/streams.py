@@ -67,8 +67,8 @@ def kind_of(codec: int) -> int:
 
 
 @kernel
-def open_stream(e: Any, index: int, c: Any, ssrc: int, payload_type: int, now: int) -> int:
-    """A free row for a new SSRC of client c, number `index`; 0: an unknown payload type, or no room."""
+def open_stream(e: Any, c: Any, ssrc: int, payload_type: int, now: int) -> int:
+    """A free row for a new SSRC of client c; 0: an unknown payload type, or no room."""
     codec = int64(c.codecs[payload_type])
     if codec == 0 or c.stream_count >= MAX_STREAMS or e.stream_free_count == 0:
         return int64(0)
@@ -78,7 +78,7 @@ def open_stream(e: Any, index: int, c: Any, ssrc: int, payload_type: int, now: i
     for k in range(words.size):
         words[k] = 0
     s = stream_of(e, row)
-    s.client, s.codec, s.kind, s.payload_type = index, codec, kind_of(codec), payload_type
+    s.codec, s.kind, s.payload_type = codec, kind_of(codec), payload_type
     s.clock_rate = VIDEO_CLOCK if s.kind == VIDEO else AUDIO_CLOCK
     s.ssrc, s.rtx_ssrc = ssrc, -1
     s.next_pli = now + PATIENCE

@@ -113,6 +113,8 @@ def add_clients(engine: ClientEngine, indices: Any, totals: Totals, *, here: boo
     shown = present & (c["counted_only"][indices] == 0)  # of the others' frames nothing is known
     streams, owners = _rows(c["streams"][indices], c["stream_count"][indices])
     _add_streams(engine.streams.rows, streams, shown[owners], totals)
+    if engine.maxima_begun and len(streams):
+        _add_maxima(engine.streams.rows, streams, totals)
     sources, _ = _rows(c["sources"][indices], c["source_count"][indices])
     _add_sources(engine.sources.rows, sources, totals)
 
@@ -144,9 +146,12 @@ def _add_streams(s: Any, chosen: Any, shown: Any, totals: Totals) -> None:
     totals.audio_octets += int(octets[~video].sum())
     totals.videos += int((video & shown).sum())
     totals.width_sum += int(s["width"][chosen[video & shown]].sum())
+    totals.latency += s["latency"][chosen].sum(axis=0)
+
+
+def _add_maxima(s: Any, chosen: Any, totals: Totals) -> None:
     totals.longest_freeze = max(totals.longest_freeze, int(s["longest_freeze"][chosen].max()))
     totals.latency_max = max(totals.latency_max, int(s["latency_max"][chosen].max()))
-    totals.latency += s["latency"][chosen].sum(axis=0)
 
 
 def _add_sources(s: Any, chosen: Any, totals: Totals) -> None:

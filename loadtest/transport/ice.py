@@ -156,7 +156,7 @@ class Agent:
         if pair is None:
             return
         if message.kind == BINDING_ERROR:
-            self._take_error(pair, message, now)
+            self._take_error(message, now)
         elif is_authentic(data, message, self._names.remote_password):
             pair.valid, pair.due = True, NEVER
             if pair.nominated or (pair.nominating and self.controlling):
@@ -164,7 +164,7 @@ class Agent:
             elif self.controlling and self._chosen is None:
                 self._nominate(pair, now)
 
-    def _take_error(self, pair: Pair, message: Message, now: float) -> None:
+    def _take_error(self, message: Message, now: float) -> None:
         """A role conflict is ours to solve (RFC 8445 7.2.5.1); after other errors the check is repeated as if lost."""
         self.refusal = message.error
         if message.error == ROLE_CONFLICT:

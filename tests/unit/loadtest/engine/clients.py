@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pylibsrtp import Policy, Session
 
 from loadtest.clips.reel import Reel
-from loadtest.engine.engine import ClientEngine, Media, Network
+from loadtest.engine.engine import ClientEngine, LinkSettings
 from loadtest.engine.layout import MS, VIDEO
+from loadtest.engine.loop import turn
+from loadtest.engine.media import Media
 from mediacodecs.extensions import ABS_CAPTURE_TIME, TWCC
 from mediacodecs.frame import OPUS, VP8
 from packetio.srtp import GCM, KEY_BYTES, PROFILES, SrtpContexts
@@ -83,11 +86,26 @@ def pair(receive_buffer: int = 1 << 20) -> tuple[socket.socket, socket.socket]:
     return made[0], made[1]
 
 
+class StillEngine(ClientEngine):
+    """An engine that may also be without its thread: then it does what it does when the test says so."""
+
+    def turn_at(self, now: int) -> int:
+        """One pass at this time; returns the datagrams that came."""
+        self.state.fake_now = now
+        return int(turn(self.state, self.clients.count))
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        for _ in range(0 if self._thread.is_alive() else 10):
+            if not done():
+                self.turn_at(int(self.state.now) + 1)
+        await super()._until(done)
+
+
 class Served:
     """An engine and its clients; without `start` its clock is the test's."""
 
     def __init__(self, capacity: int = 4, publishers: int = 2, **options: Any) -> None:
-        self.engine = ClientEngine(capacity, publishers, **options)
+        self.engine = StillEngine(capacity, publishers, **options)
         self.clients: list[Client] = []
         self.now = START
 
@@ -96,10 +114,11 @@ class Served:
         group: int = 0,
         *,
         reel: Reel | None = None,
-        down: Network | None = None,
-        up: Network | None = None,
+        down: LinkSettings | None = None,
+        up: LinkSettings | None = None,
         receive_buffer: int = 1 << 20,
         opened: bool = True,
+        early: Sequence[tuple[int, bytes]] = (),
     ) -> Client:
         """One more client, that publishes `reel` if there is one."""
         engine = self.engine
@@ -107,7 +126,7 @@ class Served:
         engine.set_network(index, down, up, seed=3)
         sock, server = pair(receive_buffer)
         contexts = SrtpContexts(GCM, KEY, KEY)
-        engine.hand_over(index, sock, contexts, MEDIA, ssrc=70 + index, cname=f"peer{index}")
+        engine.hand_over(index, sock, contexts, MEDIA, ssrc=70 + index, cname=f"peer{index}", early=early)
         kinds = session(Policy.SSRC_ANY_OUTBOUND), session(Policy.SSRC_ANY_INBOUND)
         client = Client(engine, index, sock, contexts, server, *kinds)
         self.clients.append(client)

@@ -209,7 +209,7 @@ class Stage:
         row = self.tables[SOURCE].rows[len(self.clips)]
         frames = fields.pop("frames", -1)
         payload_type = VIDEO_TYPE if kind == VIDEO else AUDIO_TYPE
-        fill_source(row, client=1, kind=kind, ssrc=ssrc, payload_type=payload_type, reel=clip.table.address, **fields)
+        fill_source(row, kind=kind, ssrc=ssrc, payload_type=payload_type, reel=clip.table.address, **fields)
         self.c.sources[self.c.source_count] = len(self.clips)
         self.c.source_count += 1
         begin_source(row, begin, frames=frames)
@@ -234,7 +234,7 @@ class Stage:
 
     def serve(self) -> tuple[int, list[Packet], list[bytes]]:
         """Serve once: (when the next is due, RTP, RTCP compounds in the clear)."""
-        due = int(serve_sources(self.e, 1, self.c))
+        due = int(serve_sources(self.e, self.c))
         return due, *self.opened()
 
     def opened(self) -> tuple[list[Packet], list[bytes]]:
@@ -265,7 +265,7 @@ class Stage:
         while at < len(compound):
             at = next_rtcp(b, at, len(compound), self.e.rtcp)
             assert at > 0
-            take_packet(self.e, 1, self.c, b)
+            take_packet(self.e, self.c, b)
         return self.opened()[0]
 
     def close(self) -> None:

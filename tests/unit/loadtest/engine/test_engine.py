@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
 from loadtest.clips.encode import VideoProfile
 from loadtest.clips.reel import Reel
-from loadtest.engine.engine import ClientEngine, Network
-from loadtest.engine.layout import FREE, INDEX, MS, OPEN, SECOND, VIDEO
+from loadtest.engine.engine import ClientEngine, LinkSettings
+from loadtest.engine.layout import FREE, INDEX, MAX_STREAMS, MS, OPEN, SECOND, VIDEO
+from loadtest.engine.links import release_time
 from loadtest.engine.totals import PRESENT, Totals, sum_of
-from tests.unit.loadtest.engine.clients import AUDIO_TYPE, MEDIA, START, STUN, TYPE, Served, descriptors
+from tests.unit.loadtest.engine.clients import AUDIO_TYPE, MEDIA, START, STUN, TYPE, Served, descriptors, pair
+from tests.unit.loadtest.engine.watching import opus
 
 REEL = Reel.synthetic(25, 3, 500)
 
@@ -101,7 +105,7 @@ def test_capacity_is_told_and_comes_back(served: Served) -> None:
 
 
 async def test_what_waits_for_a_client_that_has_left_reaches_nobody(served: Served) -> None:
-    slow = Network(delay_ms=50)
+    slow = LinkSettings(delay_ms=50)
     first = served.join(reel=REEL, down=slow, up=slow)
     served.engine.begin(first.index, START + 1 * MS)
     first.send(5)
@@ -222,7 +226,7 @@ def test_a_silenced_client_neither_reads_nor_sends(served: Served) -> None:
 
 
 def test_a_client_that_is_silenced_sends_nothing_that_was_on_its_way(served: Served) -> None:
-    client = served.join(reel=REEL, up=Network(delay_ms=20))
+    client = served.join(reel=REEL, up=LinkSettings(delay_ms=20))
     served.engine.begin(client.index, START + 1 * MS)
     served.run(10)
     assert len(served.engine.held) == 3 + 1
@@ -253,10 +257,103 @@ async def test_drops_of_a_silenced_client_are_its_own(served: Served) -> None:
 def test_a_gate_is_there_where_a_network_is_bad(served: Served) -> None:
     index = served.engine.reserve()
     assert served.engine.gate(index) is None
-    served.engine.set_network(index, Network(loss=(0, 1, 1, 1)), Network(delay_ms=30), seed=1)
+    served.engine.set_network(index, LinkSettings(loss=(0, 1, 1, 1)), LinkSettings(delay_ms=30), seed=1)
     gate = served.engine.gate(index)
     assert gate is not None and gate(False, 100, START) == -1
     assert gate(True, 100, START) == START + 30 * MS
+
+
+def test_a_gate_leaves_the_engine_s_links_alone(served: Served) -> None:
+    index, lossy = served.engine.reserve(), LinkSettings(loss=(0.3, 0.3, 0, 1), delay_ms=5, rate_kbit=500)
+    served.engine.set_network(index, lossy, lossy, seed=1)
+    row, gate = served.engine.clients.rows[index], served.engine.gate(index)
+    before = row.down.tobytes() + row.up.tobytes()
+    assert gate is not None
+    passed = [gate(outgoing, 100, START + k * MS) >= 0 for k in range(100) for outgoing in (False, True)]
+    assert 50 < sum(passed) < 150
+    assert row.down.tobytes() + row.up.tobytes() == before
+    mine = [release_time(row.down, START + k * MS, 100) >= 0 for k in range(100)]
+    assert mine != passed[::2]  # other chances
+
+
+def test_media_that_came_before_the_engine_had_the_client_arrives_when_its_link_lets_it(served: Served) -> None:
+    reel = Reel.synthetic(25, 3, 500)
+    sender = served.join(0, reel=reel)
+    served.engine.begin(sender.index, START + 1 * MS, frames=2)
+    served.run(60)
+    packets = [sender.sealer.protect(data) for data in sender.media()]
+    early = [(served.now + (5 + k) * MS, data) for k, data in enumerate(packets[:4])]
+    begun = served.now
+    watcher = served.join(1, down=LinkSettings(delay_ms=20), early=early)
+    watcher.row.opened = 0
+    for data in packets[4:]:
+        watcher.server.send(data)
+    came = []
+    for _ in range(40):
+        served.run(1)
+        came.append(int(watcher.row.packets))
+    assert came[3:8] == [0, 1, 2, 3, 4] and came[-1] == 6
+    stream = served.engine.streams.rows[int(watcher.row.streams[0])]
+    assert watcher.row.first_packet == begun + 5 * MS
+    assert (stream.frames, stream.keyframes, stream.first_missing, stream.plis) == (2, 1, 0, 0)
+    assert served.engine.state.held_lost == 0
+
+
+def test_every_client_may_receive_as_many_streams_as_it_has_room_for(served: Served) -> None:
+    clients = [served.join() for _ in range(4)]
+    for client in clients:
+        for ssrc in range(1000, 1000 + MAX_STREAMS):
+            client.server.send(client.sealer.protect(replace(opus(5, START), ssrc=ssrc).data()))
+    served.run(1)
+    assert [(int(client.row.stream_count), int(client.row.excess)) for client in clients] == [(MAX_STREAMS, 0)] * 4
+    assert served.engine.state.stream_free_count == 0
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_the_thread_goes_before_others_only_where_they_have_a_core_too(cores: int) -> None:
+    allowed, served = os.sched_getaffinity(0), Served()
+
+    async def policy() -> int:
+        served.engine.start()
+        await until(lambda: int(served.engine.state.passes) > 0)
+        return os.sched_getscheduler(served.engine._thread.native_id or 0)
+
+    try:
+        os.sched_setaffinity(0, set(sorted(allowed)[:cores]))
+        urgent = cores > 1 and len(allowed) > 1 and may_be_urgent()
+        assert asyncio.run(policy()) == (os.SCHED_FIFO if urgent else os.SCHED_OTHER)
+    finally:
+        os.sched_setaffinity(0, allowed)
+        served.close()
+
+
+def may_be_urgent() -> bool:
+    """Whether this process may use SCHED_FIFO."""
+    found = []
+
+    def ask() -> None:
+        try:
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
+            found.append(True)
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join()
+    return bool(found)
+
+
+async def test_an_engine_that_does_not_run_says_so_at_once() -> None:
+    engine, (sock, other) = ClientEngine(1, 0), pair()
+    with other:
+        index = engine.reserve()
+        engine.hand_over(index, sock, None, MEDIA, ssrc=1, cname="x")
+        with pytest.raises(RuntimeError, match="the client engine does not run"):
+            await engine.remove(index)
+        assert engine.state.fake_now == 0
+        engine.stop()
+    assert sock.fileno() == -1
 
 
 def test_maxima_are_measured_anew(served: Served) -> None:
@@ -266,6 +363,8 @@ def test_maxima_are_measured_anew(served: Served) -> None:
     served.engine.departed[0] = Totals(latency_max=5 * SECOND, longest_freeze=3)
     assert sum_of(served.engine.totals()).latency_max == 5 * SECOND
     served.engine.forget_maxima()
+    assert sum_of(served.engine.totals()).latency_max == sum_of(served.engine.totals()).longest_freeze == 0
+    served.run(1)
     assert sum_of(served.engine.totals()).latency_max == sum_of(served.engine.totals()).longest_freeze == 0
     client.send(1, sent=START - 20 * MS)
     served.run(1)
@@ -287,21 +386,6 @@ def test_a_muted_source_sends_nothing_and_comes_back_with_a_keyframe(served: Ser
     served.engine.mute(client.index, VIDEO, False)
     served.run(100)
     assert source.packets > packets and source.keyframes == keyframes + 1
-
-
-def test_sources_halt_with_the_frame_that_they_are_at(served: Served) -> None:
-    client = served.join(reel=REEL)
-    source = served.engine.sources_of(client.index)[0]
-    served.engine.begin(client.index, START + 1 * MS, frames=3)
-    served.run(400)
-    assert source.frames == 3 and not source.running
-    served.engine.begin(client.index, served.now)
-    served.run(100)
-    served.engine.halt(client.index)
-    served.run(1)
-    frames = int(source.frames)
-    served.run(400)
-    assert source.frames == frames
 
 
 def test_a_frame_s_capture_time_is_found_also_after_a_jump(served: Served) -> None:

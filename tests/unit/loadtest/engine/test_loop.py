@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.clips.reel import Reel
-from loadtest.engine.engine import Network
+from loadtest.engine.engine import LinkSettings
 from loadtest.engine.layout import FREE, GONE, LEAVING, MS, OPEN, SECOND, SPENT
 from loadtest.engine.loop import AT_ONCE, run, set_clocks
-from loadtest.words import set_word
+from packetio.log import store_release_py
 from tests.unit.loadtest.engine.clients import START, Client, Served
 
 REEL = Reel.synthetic(50, 2, 400)
@@ -62,7 +62,7 @@ def test_a_client_goes_by_way_of_gone_and_spent(served: Served) -> None:
     stream = served.engine.streams.rows[int(client.row.streams[0])]
     states = []
     for told in (LEAVING, SPENT):
-        set_word(served.engine._state_of(client.index), told)
+        store_release_py(served.engine._state_of(client.index), told)
         client.send(3)
         served.run(1)
         states.append(int(client.row.state))
@@ -99,7 +99,7 @@ def test_a_source_that_is_begun_between_looks_is_found_within_2_ms(served: Serve
 
 
 def test_held_datagrams_are_released_in_time_and_in_order(served: Served) -> None:
-    near, far = served.join(down=Network(delay_ms=10)), served.join(1, down=Network(delay_ms=30))
+    near, far = served.join(down=LinkSettings(delay_ms=10)), served.join(1, down=LinkSettings(delay_ms=30))
     near.send(3)
     far.send(3)
     seen = []
@@ -111,10 +111,10 @@ def test_held_datagrams_are_released_in_time_and_in_order(served: Served) -> Non
 
 
 def test_what_is_held_when_its_row_is_closed_goes_nowhere(served: Served) -> None:
-    client = served.join(down=Network(delay_ms=10))
+    client = served.join(down=LinkSettings(delay_ms=10))
     client.send(3)
     served.run(1)
-    set_word(served.engine._state_of(client.index), LEAVING)
+    store_release_py(served.engine._state_of(client.index), LEAVING)
     served.run(20)
     assert client.row.packets == 0 and len(served.engine.held) == 0 and client.row.state == GONE
 
@@ -136,7 +136,7 @@ def test_rest_is_taken_when_nothing_comes_and_ends_when_told(served: Served) -> 
 def test_a_loop_that_is_told_to_stop_before_it_starts_does_nothing(served: Served) -> None:
     client = served.join()
     client.send(1)
-    set_word(served.engine.table.address, 1)
+    store_release_py(served.engine.table.address, 1)
     run(served.engine.table.address)
     assert client.row.packets == 0
 

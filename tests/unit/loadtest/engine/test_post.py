@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadtest.clips.reel import Reel
-from loadtest.engine.engine import SEND_SLOTS, Network
+from loadtest.engine.engine import SEND_SLOTS, LinkSettings
 from loadtest.engine.layout import MS
 from loadtest.engine.post import clock, post_copy, post_rtcp
 from packetio.memory import Table
@@ -49,8 +49,8 @@ def test_each_client_s_datagrams_leave_by_its_own_socket(served: Served) -> None
 
 
 def test_a_bad_network_loses_and_delays_what_leaves(served: Served) -> None:
-    delayed = served.join(reel=LARGE, up=Network(delay_ms=20))
-    lossy = served.join(reel=LARGE, up=Network(loss=(0.2, 0.8, 0, 1)))
+    delayed = served.join(reel=LARGE, up=LinkSettings(delay_ms=20))
+    lossy = served.join(reel=LARGE, up=LinkSettings(loss=(0.2, 0.8, 0, 1)))
     for client in (delayed, lossy):
         served.engine.begin(client.index, START + 1 * MS, frames=1)
     served.run(20)
@@ -65,7 +65,7 @@ def test_a_bad_network_loses_and_delays_what_leaves(served: Served) -> None:
 def test_a_full_delay_queue_is_the_tool_s_own_loss() -> None:
     served = Served(held=100)
     try:
-        client = served.join(reel=LARGE, up=Network(delay_ms=20))
+        client = served.join(reel=LARGE, up=LinkSettings(delay_ms=20))
         served.engine.begin(client.index, START + 1 * MS, frames=1)
         served.run(30)
         assert len(client.media()) == 100 and served.engine.state.held_lost == 150 + 1 - 100
@@ -87,7 +87,7 @@ def test_a_copied_datagram_leaves_as_it_is(served: Served) -> None:
     client = served.join()
     memory = Table(served.engine._scratch.dtype, 64)
     memory.rows[:5] = list(b"hello")
-    post_copy(served.engine.state, client.index, client.row, memory.address, 5)
+    post_copy(served.engine.state, client.row, memory.address, 5)
     assert client.came() == []
     served.run(1)
     assert client.came() == [b"hello"]
@@ -98,7 +98,7 @@ def test_rtcp_is_sealed_and_without_keys_nothing_leaves(served: Served) -> None:
     compound = bytes([0x80, 201, 0, 1]) + (7).to_bytes(4)
     for _ in range(2):
         served.engine._scratch.rows[: len(compound)] = list(compound)
-        post_rtcp(served.engine.state, client.index, client.row, len(compound))
+        post_rtcp(served.engine.state, client.row, len(compound))
         served.run(1)
         client.row.outbound = 0
     found = client.came()

@@ -266,7 +266,7 @@ def test_more_packets_than_send_slots_leave_in_one_burst(stage: Stage) -> None:
 
 def source(**fields: Any) -> Any:
     row = Table(SOURCE, 1).rows[0]
-    given = {"client": 1, "kind": 1, "ssrc": 5, "payload_type": 96, "reel": 64, "mid": "0"} | fields
+    given = {"kind": 1, "ssrc": 5, "payload_type": 96, "reel": 64, "mid": "0"} | fields
     fill_source(row, **given)
     return row
 
@@ -282,7 +282,7 @@ def test_a_row_that_was_used_is_made_anew() -> None:
     row = source(rid="high", mid="video")
     row.packets, row.muted, row.counter = 5, 1, 9
     row.history["sequence"] = 7
-    fill_source(row, client=1, kind=1, ssrc=5, payload_type=96, reel=64, mid="0")
+    fill_source(row, kind=1, ssrc=5, payload_type=96, reel=64, mid="0")
     assert (row.packets, row.muted, row.counter, row.rid_size, row.mid_size) == (0, 0, 0, 0, 1)
     assert not row.rid.any() and bytes(row.mid).rstrip(b"\0") == b"0" and (row.history["sequence"] == -1).all()
 

@@ -143,11 +143,11 @@ class Watch:
         e.out_messages, e.out_vectors, e.out_buffer = self.messages.address, self.vectors.address, self.slots.address
         e.messages, e.buffer, e.controls = receive.messages.address, receive.data.address, receive.controls.address
         e.out_count, e.slots, e.scratch, e.wake = SLOTS, SLOTS, self.scratch.address, self.wake
-        e.held, e.captures, e.realtime, e.checks = self.held.address, self.captures.address, REALTIME, 1
+        e.held, e.captures, e.realtime = self.held.address, self.captures.address, REALTIME
 
     def negotiate(self) -> None:
         c = self.c
-        c.state, c.fd, c.ssrc, c.token, c.watches = OPEN, self.socket.fileno(), 77, 5 << 24 | 1, 1
+        c.state, c.fd, c.ssrc, c.token = OPEN, self.socket.fileno(), 77, 5 << 24 | 1
         c.inbound, c.outbound = self.contexts.inbound, self.contexts.outbound
         c.cname[:5], c.cname_size = np.frombuffer(b"alice", np.uint8), 5
         c.repairs[:] = NO_TYPE
@@ -172,7 +172,7 @@ class Watch:
 
     def drain(self) -> int:
         total = 0
-        while taken := int(drain_client(self.e, 1)):
+        while taken := int(drain_client(self.e, self.c)):
             total += taken
         return total
 
