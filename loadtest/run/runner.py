@@ -100,7 +100,7 @@ class Run:
         try:
             self._enter("compiling")
             await asyncio.to_thread(engine.compile)
-            if await self._target_is_there():
+            if not self.ending.due and await self._target_is_there():
                 await self._with_target(engine)
         finally:
             engine.stop()

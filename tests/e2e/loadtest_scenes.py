@@ -11,6 +11,7 @@ from aiohttp import web
 
 from loadtest.drivers.make import make_driver
 from loadtest.engine.engine import ClientEngine
+from loadtest.engine.layout import MS
 from loadtest.engine.totals import Totals, sum_of
 from loadtest.run.crowd import Crowd
 from loadtest.run.people import Person, Roster
@@ -70,6 +71,12 @@ async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+async def time_passes(scene: Scene, ms: float) -> None:
+    """So much by the clock of the engine's thread, which passes all its clients meanwhile."""
+    end = int(scene.engine.state.now) + ms * MS
+    await until(lambda: int(scene.engine.state.now) > end)
 
 
 async def transports(node: Node) -> int:

@@ -12,7 +12,8 @@ from aiohttp import web
 
 from loadtest.engine.layout import MS, SECOND
 from loadtest.run.crowd import KINDS_OF_FAULTS
-from tests.e2e.loadtest_scenes import answering, scene, transports, transports_become, until
+from loadtest.run.people import Session
+from tests.e2e.loadtest_scenes import answering, scene, time_passes, transports, transports_become, until
 from tests.e2e.node import Node
 from tests.unit.loadtest.run.scenarios import SYNTHETIC
 
@@ -77,7 +78,7 @@ async def test_who_was_killed_says_nothing_any_more(strict_node: Node, monkeypat
         first, sent = await strict_node.metrics(), made.total.datagrams
         came = await until_still(strict_node)
         consents = peer.consents
-        await asyncio.sleep(0.3)
+        await time_passes(made, 300)
         last = await strict_node.metrics()
         for name in ("stun", "dtls", "rtcp"):
             assert last.total(f"weir_{name}_packets_total") == came[name], name
@@ -85,7 +86,7 @@ async def test_who_was_killed_says_nothing_any_more(strict_node: Node, monkeypat
         assert made.total.datagrams <= sent + 8 and peer.consents == consents and viewer.state == "dead"
         await asyncio.gather(*(made.crowd.bury(person) for person in made.roster.everybody))
         assert peer.socket.fileno() == -1 and made.crowd.sessions == 0 and not viewer.sessions
-        await asyncio.sleep(0.1)
+        await time_passes(made, 100)
         assert await transports(strict_node) == before  # no alert came
         assert not made.crowd.faults()
         for handle in handles:
@@ -226,6 +227,37 @@ async def test_a_bad_network_is_there_from_the_first_check_on(strict_node: Node)
         assert step.ice >= 70 and step.dtls >= 140 and step.http < 10_000
         assert int(made.engine.totals()[1].latency[:120].sum()) == 0  # 120: up to 33 ms
         assert made.total.latency_max >= 40 * MS
+
+
+async def test_what_came_during_a_delayed_handshake_is_not_lost(strict_node: Node) -> None:
+    networks = {"far": {"down": {"delay": 150.0}}}
+    viewers = [{"name": "audience", "count": 4, "network": "far"}]
+    async with scene("early", strict_node.base, networks=networks, subscribers=viewers) as made:
+        await made.join()
+        await until(lambda: made.total.frames > 40)
+        total = made.total
+        assert (total.plis, total.nacks, total.lost, total.missed, total.wrong) == (0, 0, 0, 0, 0)
+        made.crowd.note_all_steps()
+        for step in made.crowd.steps:
+            assert step.packet is not None and step.packet < step.http + step.ice + step.dtls + 250
+
+
+async def test_chance_is_a_client_s_own_whoever_came_before() -> None:
+    networks = {"lossy": {"down": {"loss": {"share": 0.1, "burst": 3}}}}
+    viewers = [{"name": "audience", "count": 3, "network": "lossy"}]
+    seeds: list[list[int]] = []
+    for order in (1, -1):
+        async with scene("seeds", "http://127.0.0.1:9", networks=networks, subscribers=viewers) as made:
+            found = {}
+            for person in made.roster.subscribers[::order]:
+                index = made.engine.reserve()
+                made.crowd._set_network(person, Session("hosts-1"), index)
+                found[person.identity] = int(made.engine.clients.rows[index].down.random)
+            index = made.engine.reserve()
+            made.crowd._set_network(made.person(0), Session("hosts-2"), index)
+            found["other"] = int(made.engine.clients.rows[index].down.random)
+            seeds.append([found[name] for name in sorted(found)])
+    assert seeds[0] == seeds[1] and len(set(seeds[0])) == 4
 
 
 async def test_sound_alone_is_received_without_comparing_it(strict_node: Node) -> None:

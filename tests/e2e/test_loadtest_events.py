@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,15 @@ import pytest
 from loadtest.engine.layout import VIDEO
 from loadtest.run.ending import Ending
 from loadtest.run.events import Events
+from loadtest.run.figures import Moment
 from loadtest.run.people import Person
+from loadtest.run.sampler import Sampler
 from loadtest.run.target import Target
-from tests.e2e.loadtest_scenes import Scene, scene, transports, transports_become, until
-from tests.e2e.node import Node
+from loadtest.run.tool import Tool
+from loadtest.run.watch import STALLED, Watch
+from loadtest.scenario.schema import Target as Settings
+from tests.e2e.loadtest_scenes import Scene, scene, time_passes, transports, transports_become, until
+from tests.e2e.node import Node, free_ports
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
 
@@ -73,9 +80,15 @@ async def test_a_leaver_leaves_in_order_though_the_run_ends(strict_node: Node) -
 
 async def test_when_nobody_is_here_nobody_leaves(strict_node: Node) -> None:
     async with eventful("nobody", strict_node, churn={"leaves": 500.0, "joins": 0.0}) as (made, events):
+        looks, one_leaves = list[int](), events._one_leaves
+
+        def look() -> None:
+            looks.append(len(made.roster.subscribers))
+            one_leaves()
+
+        events._one_leaves = look  # type: ignore[method-assign]
         events.start()
-        await until(lambda: not made.roster.subscribers)
-        await asyncio.sleep(0.05)
+        await until(lambda: looks[-9:] == [0] * 9)
         assert not events.ending.broken_off and made.crowd.sessions == 1
 
 
@@ -113,7 +126,7 @@ async def test_mute_ends_after_its_time_and_survives_who_leaves(strict_node: Nod
         await until(lambda: bool(source(first).muted and source(second).muted))
         packets = int(source(second).packets)
         await made.crowd.leave(first)
-        await asyncio.sleep(0.1)
+        await time_passes(made, 100)
         assert int(source(second).packets) <= packets + 4
         await until(lambda: not source(second).muted)
         await until(lambda: int(source(second).packets) > packets + 4)
@@ -148,3 +161,83 @@ async def test_stopping_before_anything_has_happened_stops_everything(strict_nod
         await asyncio.sleep(0)
         await events.stop()
         assert not events._tasks and states(made) == ["here"] * 3
+
+
+ONCE = """
+import os, socket, sys
+if os.path.exists(sys.argv[2]):
+    sys.exit("no license any more")
+open(sys.argv[2], "w").close()
+listening = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    listening.accept()[0].close()
+"""
+
+
+async def test_a_target_that_does_not_come_back_breaks_the_run_off(strict_node: Node, tmp_path: Path) -> None:
+    port, marker = free_ports()[0], str(tmp_path / "started")
+    command = [sys.executable, "-c", ONCE, str(port), marker]
+    target = Target(Settings(url=f"http://127.0.0.1:{port}", command=command))
+    restart = {"at": 0.0, "do": "restart-target"}
+    async with eventful("gone", strict_node, restart) as (made, events):
+        events.target = target
+        await target.start()
+        assert target.address == "127.0.0.1"
+        try:
+            events.start()
+            await until(lambda: events.ending.due)
+        finally:
+            await target.stop()
+        assert events.ending.broken_off.startswith("the target did not come back: the target ended with 1")
+        assert events.restarting and set(states(made)) == {"dead"}
+
+
+async def test_who_is_leaving_has_little_time_when_the_run_is_to_end_at_once(
+    strict_node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.run.events.LEAVERS_END", 0.2)
+    before = await transports(strict_node)
+    async with eventful("stuck", strict_node, churn={"leaves": 100.0, "joins": 0.0}) as (made, events):
+        with monkeypatch.context() as patched:
+            patched.setattr(made.driver, "leave", lambda handle: asyncio.Event().wait())
+            events.start()
+            await until(lambda: "away" in states(made))
+            events.ending.interrupt()
+            await asyncio.wait_for(events.stop(), 5)
+        assert made.crowd.sessions > 1
+        await made.crowd.everybody_out(made.roster.everybody)
+        await transports_become(strict_node, before)
+
+
+@pytest.mark.parametrize(("muted", "broken"), [("all", False), ("one", False), ("nobody", True)])
+async def test_only_what_is_muted_may_be_silent(strict_node: Node, muted: str, broken: bool) -> None:
+    hosts = [{"name": "hosts", "media": "synthetic", "count": 2}]
+    async with scene(f"silence-{muted}", strict_node.base, publishers=hosts) as made:
+        await made.join()
+        await until(lambda: made.total.packets > 0)
+        ending, target = Ending(), Target(made.scenario.target)
+        tool = Tool(made.engine)
+        sampler = Sampler(lambda: Moment(0.0, made.engine.totals(), tool.mark(), None, 0), tool.late_ms)
+        watch = Watch(made.roster, made.crowd, made.engine, target, sampler, ending)
+        people = made.roster.publishers[: {"all": 2, "one": 1, "nobody": 0}[muted]]
+        for session in (session for person in people for session in person.sessions):
+            made.engine.mute(session.index, VIDEO, True)
+        if muted == "nobody":
+            for person in made.roster.publishers:
+                made.engine.silence(person.sessions[0].index)
+        packets = await still(made) if muted != "one" else 0
+        watch.check()
+        watch._moved -= 2 * STALLED
+        if muted == "one":
+            await until(lambda: made.total.packets > watch._received)
+        watch.check()
+        assert bool(ending.broken_off) == broken and (muted == "one" or made.total.packets == packets)
+
+
+async def still(made: Scene) -> int:
+    """Packets received when no more come."""
+    last = -1
+    while last != made.total.packets:
+        last = made.total.packets
+        await asyncio.sleep(0.2)
+    return last

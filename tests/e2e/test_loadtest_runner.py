@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from loadtest.results.figures import FIGURES
 from loadtest.results.schema import Results
+from loadtest.run.crowd import Crowd
+from loadtest.run.ending import Ending
 from loadtest.run.figures import Figures
+from loadtest.run.joining import Joining
 from loadtest.run.runner import Options, Run
 from loadtest.scenario.schema import Scenario
-from tests.e2e.loadtest_scenes import scenario_of, transports, transports_become
-from tests.e2e.node import KEY, SECRET, Node
+from tests.e2e.loadtest_scenes import scenario_of, scene, transports, transports_become
+from tests.e2e.node import KEY, SECRET, Node, free_ports
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
 
@@ -95,6 +100,64 @@ async def test_a_run_that_is_stopped_reports_what_was_measured_until_then(strict
     found = await asyncio.wait_for(going, 20)
     assert found.verdict == "interrupted" and time.monotonic() - begun < 5
     assert (found.figures["packets.received"] or 0) > 0 and not found.faults
+    await transports_become(strict_node, before)
+
+
+@pytest.mark.parametrize("last", ["preparing", "encoding synthetic", "compiling", "connecting", "joining"])
+async def test_a_run_that_is_stopped_goes_no_step_further(strict_node: Node, last: str) -> None:
+    phases = list[str]()
+
+    def look(figures: Figures, phase: str, elapsed: float, total: float | None) -> None:
+        phases.append(phase)
+        if phase == last:
+            run.stop()
+
+    run = Run(measured("early-end", strict_node, duration=60.0), Options(command="test", progress=look))
+    found = await asyncio.wait_for(run.go(), 60)
+    assert found.verdict == "interrupted" and "measuring" not in phases and not found.faults
+    allowed = {"preparing": "encoding synthetic", "joining": "leaving"}.get(last, last)
+    assert phases[-1] == allowed and (found.figures.get("joins.failed") or 0) == 0
+
+
+async def test_waiting_for_a_target_ends_when_the_run_is_stopped(tmp_path: Path) -> None:
+    silent = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(90)"]
+    target = {"url": f"http://127.0.0.1:{free_ports()[0]}", "command": silent, "start_timeout": 80.0}
+    begun = list[float]()
+
+    def look(figures: Figures, phase: str, elapsed: float, total: float | None) -> None:
+        if phase == "starting the target":
+            begun.append(time.monotonic())
+            asyncio.get_running_loop().call_later(0.3, run.stop)
+
+    run = Run(scenario_of("silent", "", target=target), Options(command="test", progress=look))
+    found = await asyncio.wait_for(run.go(), 60)
+    assert found.verdict == "interrupted" and time.monotonic() - begun[0] < 10 and not run._target.tail()
+    assert found.target.pid is not None and not Path(f"/proc/{found.target.pid}").exists()
+
+
+async def test_people_who_come_back_do_not_wait_for_their_group_s_start(strict_node: Node) -> None:
+    viewers = [{"name": "audience", "count": 2, "start": 1.5}]
+    async with scene("again", strict_node.base, subscribers=viewers) as made:
+        joining = Joining(made.scenario, made.crowd, Ending())
+        await joining.first(made.roster.everybody)
+        assert joining.seconds >= 1.5 and made.crowd.done == 3
+        first = joining.seconds
+        for person in made.roster.everybody:
+            made.crowd.kill(person)
+        await asyncio.gather(*(made.crowd.bury(person) for person in made.roster.everybody))
+        await joining.again(made.roster.everybody)
+        assert joining.seconds - first < 1.5 and made.crowd.done == 6 and not made.crowd.failed
+
+
+async def test_everything_is_closed_though_leaving_fails(strict_node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(self: Crowd, people: object) -> None:
+        raise RuntimeError("the client engine does not answer")
+
+    monkeypatch.setattr(Crowd, "everybody_out", fail)
+    before = await transports(strict_node)
+    found = await go(measured("stuck", strict_node))
+    assert "leaving failed: RuntimeError: the client engine does not answer" in found.notes
+    assert (found.figures["packets.received"] or 0) > 0 and found.figures["joins.done"] == 4
     await transports_become(strict_node, before)
 
 
