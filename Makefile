@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q
 # Kernels that call no C functions, and so run as plain Python too, where every index is checked.
 PURE := tests/unit/mediacodecs tests/unit/packetio/test_log.py tests/unit/engine/test_numbering.py tests/fuzz \
-	$(addprefix tests/unit/loadtest/engine/test_,$(addsuffix .py,capture held links packets synthetic))
+	$(addprefix tests/unit/loadtest/engine/test_,$(addsuffix .py,capture frames held links packets repair synthetic))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
