@@ -98,7 +98,7 @@ class ClientEngine:
         self._free_sources = list(range(self.sources.count - 1, 0, -1))
         self._kept: dict[int, Kept] = {}
         self._drops = 0  # of sockets that are closed or silenced
-        self._reels: set[Reel] = set()
+        self._reels: dict[int, Reel] = {}  # by address
         self._generation, self._urgent = 0, urgent
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table = Table(L.ENGINE, 1)
@@ -252,7 +252,7 @@ class ClientEngine:
         self._kept[index].sources.append(self._free_sources.pop())
         c.sources[c.source_count] = number
         c.source_count += 1
-        self._reels.add(reel)  # the engine reads it by address
+        self._reels[reel.address] = reel  # the engine reads it by address
         return number
 
     def open(self, index: int) -> None:
@@ -291,7 +291,7 @@ class ClientEngine:
 
     def captured(self, source: Any, number: int) -> int:
         """When a source captured the newest frame that is number `number` in its reel, ns; 0: not lately."""
-        reel = next((one for one in self._reels if one.address == int(source.reel)), None)
+        reel = self._reels.get(int(source.reel))
         if reel is None or not 0 <= number < int(reel.row.frames):
             return 0
         history = source.history
@@ -299,8 +299,9 @@ class ClientEngine:
         return int(begun["captured"].max()) if len(begun) else 0
 
     def sources_of(self, index: int) -> list[Any]:
-        """The SOURCE records of a client."""
-        return [self.sources.rows[number] for number in self._kept[index].sources]
+        """The SOURCE records of a client; none when it has gone, which another thread may find."""
+        kept = self._kept.get(index)
+        return [self.sources.rows[number] for number in kept.sources] if kept else []
 
     def silence(self, index: int) -> None:
         """Let a client be dead: it neither reads nor sends."""

@@ -388,6 +388,15 @@ def test_a_muted_source_sends_nothing_and_comes_back_with_a_keyframe(served: Ser
     assert source.packets > packets and source.keyframes == keyframes + 1
 
 
+@pytest.mark.asyncio
+async def test_a_client_that_has_gone_has_no_sources(served: Served) -> None:
+    client = served.join(reel=Reel.synthetic(25, 1, 300))
+    source = served.engine.sources_of(client.index)[0]
+    await served.engine.remove(client.index)
+    assert served.engine.sources_of(client.index) == [] == served.engine.sources_of(0)
+    assert served.engine.captured(source, 0) == 0
+
+
 def test_a_frame_s_capture_time_is_found_also_after_a_jump(served: Served) -> None:
     frames = 20
     reel = Reel.from_video(VideoProfile(width=160, height=90, bitrate=60, duration=0.8, keyframe_interval=10))
