@@ -388,7 +388,6 @@ def test_a_muted_source_sends_nothing_and_comes_back_with_a_keyframe(served: Ser
     assert source.packets > packets and source.keyframes == keyframes + 1
 
 
-@pytest.mark.asyncio
 async def test_a_client_that_has_gone_has_no_sources(served: Served) -> None:
     client = served.join(reel=Reel.synthetic(25, 1, 300))
     source = served.engine.sources_of(client.index)[0]

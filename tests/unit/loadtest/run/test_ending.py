@@ -9,8 +9,6 @@ import pytest
 
 from loadtest.run.ending import Ending
 
-pytestmark = pytest.mark.asyncio
-
 
 async def test_work_is_done_unless_the_run_is_to_end() -> None:
     ending, gate = Ending(), asyncio.Event()

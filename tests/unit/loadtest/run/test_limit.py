@@ -50,7 +50,6 @@ class Target:
         return found.search
 
 
-@pytest.mark.asyncio
 @pytest.mark.parametrize("capacity", [1, 2, 3, 7, 50, 137])
 async def test_the_knee_is_found_within_a_twentieth(capacity: int) -> None:
     target = Target(capacity)
@@ -64,7 +63,6 @@ async def test_the_knee_is_found_within_a_twentieth(capacity: int) -> None:
     )
 
 
-@pytest.mark.asyncio
 async def test_a_size_that_breaks_by_chance_is_tried_again() -> None:
     target = Target(3)
     target.chance = [3]
@@ -72,14 +70,12 @@ async def test_a_size_that_breaks_by_chance_is_tried_again() -> None:
     assert target.tried == [3, 3, 4, 4] and (found.held, found.broke) == (3, 4)
 
 
-@pytest.mark.asyncio
 async def test_nothing_holds() -> None:
     found = await Target(0).search()
     assert found.held is None and found.broke == 1
     assert knee(found).startswith("no size of subscribers that was tried kept the limits; 1 did not")
 
 
-@pytest.mark.asyncio
 async def test_the_search_goes_no_further_than_told() -> None:
     target = Target(10**6)
     found = await target.search(most=5)
@@ -88,7 +84,6 @@ async def test_the_search_goes_no_further_than_told() -> None:
     assert (await Target(10**6).search(most=2)).steps[0].value == 2
 
 
-@pytest.mark.asyncio
 async def test_where_the_load_test_is_in_the_way_the_search_ends() -> None:
     target = Target(10**6, blocked=9)
     found = await target.search()
@@ -97,7 +92,6 @@ async def test_where_the_load_test_is_in_the_way_the_search_ends() -> None:
     assert target.told[-1].endswith("no verdict, no verdict: it was busy")
 
 
-@pytest.mark.asyncio
 async def test_why_a_run_was_broken_off_is_told() -> None:
     target = Target(5, broken_off="the target's process is gone", expect=[])
     found = await target.search()
@@ -105,7 +99,6 @@ async def test_why_a_run_was_broken_off_is_told() -> None:
     assert any(line == f"6 subscribers: failed, {found.why}" for line in target.told)
 
 
-@pytest.mark.asyncio
 async def test_an_interrupted_run_ends_the_search() -> None:
     target = Target(5)
 

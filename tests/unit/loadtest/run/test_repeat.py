@@ -62,7 +62,6 @@ def test_notes_are_told_once_and_faults_all() -> None:
     assert found.notes == ["x", "y"] and len(found.faults) == 2
 
 
-@pytest.mark.asyncio
 async def test_when_stopped_no_other_run_begins() -> None:
     runs = Runs(Options(command="test"))
     runs.stop()
