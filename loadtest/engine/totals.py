@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loadtest.engine.frames import ENOUGH, FREEZE_FACTOR, FREEZE_MORE
 from loadtest.engine.layout import LATENCY_BUCKETS, OPEN, VIDEO
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def add_clients(engine: ClientEngine, indices: Any, totals: Totals, *, here: boo
     shown = present & (c["counted_only"][indices] == 0)  # of the others' frames nothing is known
     streams, owners = _rows(c["streams"][indices], c["stream_count"][indices])
     _add_streams(engine.streams.rows, streams, shown[owners], totals)
+    if here:
+        _add_pauses(engine.streams.rows, streams[shown[owners]], int(engine.state.now), totals)
     if engine.maxima_begun and len(streams):
         _add_maxima(engine.streams.rows, streams, totals)
     sources, _ = _rows(c["sources"][indices], c["source_count"][indices])
@@ -152,6 +155,17 @@ def _add_streams(s: Any, chosen: Any, shown: Any, totals: Totals) -> None:
 def _add_maxima(s: Any, chosen: Any, totals: Totals) -> None:
     totals.longest_freeze = max(totals.longest_freeze, int(s["longest_freeze"][chosen].max()))
     totals.latency_max = max(totals.latency_max, int(s["latency_max"][chosen].max()))
+
+
+def _add_pauses(s: Any, chosen: Any, now: int, totals: Totals) -> None:
+    """Freezes that have not ended: pauses since the newest frame that are long already."""
+    chosen = chosen[(s["state"][chosen] == OPEN) & (s["frames"][chosen] > ENOUGH)]
+    pauses, interval = now - s["last_frame"][chosen], s["interval"][chosen]
+    frozen = pauses[pauses >= np.maximum(FREEZE_FACTOR * interval, interval + FREEZE_MORE)]
+    if len(frozen):
+        totals.freezes += len(frozen)
+        totals.frozen += int(frozen.sum())
+        totals.longest_freeze = max(totals.longest_freeze, int(frozen.max()))
 
 
 def _add_sources(s: Any, chosen: Any, totals: Totals) -> None:

@@ -146,3 +146,14 @@ def test_latencies_of_all_streams_are_in_one_histogram(served: Served) -> None:
     assert total.latency.sum() == 10 and np.count_nonzero(total.latency) == 2
     assert 21 * MS <= total.latency_max <= 22 * MS
     assert int(served.engine.streams.rows[int(clients[0].row.streams[0])].kind) != VIDEO
+
+
+def test_a_freeze_that_has_not_ended_counts_as_long_as_it_is_until_now(served: Served) -> None:
+    _, (client,) = looped(served)
+    seen = served.engine.totals()[1]  # 500 ms in, 100 ms after the last of ten frames
+    assert (seen.frames, seen.freezes, seen.frozen) == (10, 0, 0)
+    served.run(2000, step=10)
+    still = served.engine.totals()[1]
+    assert still.freezes == 1 and 2000 * MS < still.frozen == still.longest_freeze < 2200 * MS
+    served.engine.silence(client.index)
+    assert served.engine.totals()[1].freezes == 0
