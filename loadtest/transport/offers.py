@@ -186,14 +186,10 @@ class Media:
 
     kind: str
     mid: str
-    direction: str  # the server's view: recvonly of a publisher, sendonly to a viewer
     codecs: dict[int, int]  # payload type -> constant of mediacodecs.frame, in the server's order of preference
     repairs: dict[int, int]  # payload type of RTX -> that of what it repairs
     extensions: dict[int, int]  # kind (mediacodecs.extensions) -> id
-    ssrcs: tuple[int, ...]  # those the server announces, retransmissions included
-    repaired_by: dict[int, int]  # SSRC -> SSRC of its retransmissions
     rids: tuple[str, ...]
-    feedback: frozenset[str]  # of the first payload type
 
     @property
     def payload_type(self) -> int:
@@ -274,18 +270,13 @@ def _usable(candidates: list[Candidate]) -> tuple[tuple[str, int], ...]:
 def _read_media(description: SessionDescription, section: MediaDescription) -> Media:
     codecs, repairs = _formats(section)
     known = {URIS[ext.uri]: ext.id for ext in (*description.extmap, *section.extmap) if ext.uri in URIS}
-    first = next(iter(codecs), -1)
     return Media(
         kind=section.kind,
         mid=section.mid or "",
-        direction=section.direction or description.direction or "sendrecv",
         codecs=codecs,
         repairs=repairs,
         extensions={kind: number for kind, number in known.items() if number <= 255},
-        ssrcs=tuple(section.ssrcs),
-        repaired_by={g.ssrcs[0]: g.ssrcs[1] for g in section.ssrc_groups if g.semantics == "FID" and len(g.ssrcs) > 1},
         rids=tuple(section.rids),
-        feedback=frozenset(section.feedback(first)),
     )
 
 

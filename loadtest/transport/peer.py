@@ -31,7 +31,7 @@ Gate = Callable[[bool, int, int], int]
 
 
 class JoinError(Exception):
-    """A join that came to nothing: the message says why, `step` where: address, ice or dtls."""
+    """A join that came to nothing: the message says why, `step` where: address, answer, ice, dtls or media."""
 
     def __init__(self, message: str, step: str) -> None:
         super().__init__(message)
@@ -67,7 +67,7 @@ def open_socket(host: str, receive_buffer: int = RECEIVE_BUFFER) -> socket.socke
 
 
 class Peer:
-    """A transport towards one server. `connect`, then `detach` or `read`; `keep_alive`; in the end `close`, always.
+    """A transport towards one server. `connect`, then `detach`; `keep_alive`; in the end `close`, always.
 
     `contexts` are there after `connect`; they and the socket belong to whoever called `detach`, who closes them.
     """
@@ -96,7 +96,6 @@ class Peer:
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.AbstractEventLoop | None = None  # that reads the socket
-        self._receive: Callable[[bytes], None] | None = None
         self._held: dict[int, tuple[asyncio.TimerHandle, int, bytes]] = {}  # what a gate delays; outgoing: release 0
         self._holds = 0
 
@@ -136,14 +135,6 @@ class Peer:
             self._held.pop(key)[0].cancel()
         self.early = sorted(self.early + [(release, data) for _, release, data in media])[:EARLY]
         return self.socket
-
-    def read(self, receive: Callable[[bytes], None]) -> None:
-        """Instead of `detach`: go on reading here, and hand all RTP and RTCP, sealed, to `receive`."""
-        self._receive = receive
-        for _, data in self.early:
-            receive(data)
-        self.early.clear()
-        self._start_reading()
 
     def take(self, data: bytes) -> None:
         """A datagram that is no media and has passed the impairments already: STUN or DTLS of the server's."""
@@ -208,7 +199,7 @@ class Peer:
 
     def _readable(self) -> None:
         """Take what has come, and nothing behind the end of the handshake: that is for who takes the socket over."""
-        while not self._ended and (self._receive or (self._done and not self._done.done())):
+        while not self._ended and self._reading():
             try:
                 data, source = self.socket.recvfrom(DATAGRAM)
             except BlockingIOError:
@@ -218,6 +209,10 @@ class Peer:
                 return
             if data:
                 self._through_gate(False, data, (source[0], source[1]))
+
+    def _reading(self) -> bool:
+        """Whether what comes is for us: the handshake is not through."""
+        return self._done is not None and not self._done.done()
 
     def _through_gate(self, outgoing: bool, data: bytes, address: Address | None) -> None:
         """Send or take a datagram when the gate lets it go."""
@@ -276,9 +271,7 @@ class Peer:
 
     def _take_media(self, data: bytes) -> None:
         """Media that came through here; what comes before the keys is lost, as it is to a browser."""
-        if self._receive:
-            self._receive(data)
-        elif self.contexts and not self._detached and len(self.early) < EARLY:
+        if self.contexts and not self._detached and len(self.early) < EARLY:
             self.early.append((time.monotonic_ns(), data))
 
     def _advance(self) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 
 from loadtest.stun import Address
 from loadtest.transport.offers import Local, read_answer
-from loadtest.transport.peer import Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 from tests.e2e.node import Node
+from tests.unit.loadtest.transport.reading import ReadingPeer
 
 H264, SSRC, RATE, MTU = 102, 0x1234567, 25, 1100
 SINGLE, STAP_A, FU_A, IDR, SPS, PPS, CLIENT_HELLO = 23, 24, 28, 5, 7, 8, 1
@@ -55,7 +55,7 @@ def split_hello(datagram: bytes) -> list[bytes]:
     return out
 
 
-class HelloInTwo(Peer):
+class HelloInTwo(ReadingPeer):
     """A peer whose ClientHello is too long for one datagram."""
 
     splits = 0
@@ -67,7 +67,7 @@ class HelloInTwo(Peer):
             super()._put(piece, address)
 
 
-async def join(node: Node, path: str, peer: Peer, sdp: str) -> str:
+async def join(node: Node, path: str, peer: ReadingPeer, sdp: str) -> str:
     """WHIP or WHEP with a peer; returns the session's URL."""
     async with node.http.post(path, data=sdp, headers={"Content-Type": "application/sdp"}) as response:
         answer = await response.text()
@@ -127,7 +127,7 @@ def payloads(access_unit: list[bytes]) -> list[bytes]:
     return out
 
 
-async def send_h264(peer: Peer) -> None:
+async def send_h264(peer: ReadingPeer) -> None:
     """Send in real time until cancelled."""
     assert peer.contexts is not None
     loop, sequence, begun = asyncio.get_running_loop(), 1000, asyncio.get_running_loop().time()

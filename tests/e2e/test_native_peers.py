@@ -10,15 +10,15 @@ from typing import TypeVar
 import pytest
 
 from loadtest.transport.offers import watch_offer
-from loadtest.transport.peer import Peer
 from tests.e2e.browser import Tabs, codec, got
 from tests.e2e.native_peer import HelloInTwo, contexts, join, offer, send_h264
 from tests.e2e.node import Node
+from tests.unit.loadtest.transport.reading import ReadingPeer
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
 
 
-P = TypeVar("P", bound=Peer)
+P = TypeVar("P", bound=ReadingPeer)
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +39,7 @@ async def test_client_hello_in_two_datagrams_is_answered(node: Node, room: str) 
 
 
 async def test_h264_with_parameter_sets_only_at_its_start_can_be_joined_late(node: Node, tabs: Tabs, room: str) -> None:
-    async with closing(Peer(contexts())) as peer:
+    async with closing(ReadingPeer(contexts())) as peer:
         location = await join(node, f"/whip/{room}/alice", peer, offer(peer.local))
         sending = asyncio.create_task(send_h264(peer))
         try:

@@ -18,13 +18,13 @@ from config.schema import Config
 from loadtest.stun import new_transaction
 from loadtest.transport.ice import Credentials
 from loadtest.transport.offers import Features, Local, PublishSpec, Ssrcs, publish_offer, read_answer, watch_offer
-from loadtest.transport.peer import Peer
 from mediacodecs.extensions import AUDIO_LEVEL, MID, TWCC
 from mediaserver.engine.warm import warm
 from mediaserver.node import Node
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 from tests.unit.engine.peers import Rtp, build, free_port, parse
+from tests.unit.loadtest.transport.reading import ReadingPeer
 
 SDP = {"Content-Type": "application/sdp"}
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -86,7 +86,7 @@ class Running:
     async def join(self, path: str, *, connect: bool = True, change: Callable[[str], str] = str) -> Joined:
         """Publish or watch with a peer of its own; `change` edits the offer."""
         spec = PublishSpec() if path.startswith("/whip") else None
-        joined = Joined(Peer(DTLS), spec.ssrcs if spec else None)
+        joined = Joined(ReadingPeer(DTLS), spec.ssrcs if spec else None)
         self.peers.append(joined)
         local = joined.peer.local
         sdp = change(publish_offer(local, spec, LITTLE) if spec else watch_offer(local, features=LITTLE))
@@ -108,7 +108,7 @@ class Running:
 class Joined:
     """A peer that has joined: what it was told, and what it has received."""
 
-    def __init__(self, peer: Peer, sources: Ssrcs | None) -> None:
+    def __init__(self, peer: ReadingPeer, sources: Ssrcs | None) -> None:
         self.peer, self.sources = peer, sources
         self.location, self.answer = "", ""
         self.headers: Any = None

@@ -15,11 +15,12 @@ import pytest
 import pytest_asyncio
 
 from loadtest.transport import ice
-from loadtest.transport.peer import JoinError, Peer
+from loadtest.transport.peer import JoinError
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts, State
 from packetio.srtp import SrtpContexts
 from tests.unit.loadtest.transport.answering import HOST, opened, seal, server
+from tests.unit.loadtest.transport.reading import ReadingPeer
 
 CONTEXTS = DtlsContexts(Certificate.generate())
 RTP = bytes((0x80, 111, 0, 1)) + bytes(8) + b"payload"
@@ -27,8 +28,8 @@ SECOND = 1_000_000_000
 
 
 @pytest_asyncio.fixture
-async def peer() -> AsyncIterator[Peer]:
-    made = Peer(CONTEXTS)
+async def peer() -> AsyncIterator[ReadingPeer]:
+    made = ReadingPeer(CONTEXTS)
     yield made
     made.close()
 
@@ -46,7 +47,7 @@ async def until(accept: Callable[[], object], seconds: float = 5.0) -> None:
 
 @pytest.mark.parametrize("checks", [False, True], ids=["lite", "full"])
 @pytest.mark.parametrize("setup", ["passive", "active"])
-async def test_a_transport_is_made_with_either_role_and_kind(peer: Peer, setup: str, checks: bool) -> None:
+async def test_a_transport_is_made_with_either_role_and_kind(peer: ReadingPeer, setup: str, checks: bool) -> None:
     async with server(peer, setup, checks) as answering:
         if checks:
             answering.check()  # before our own: it waits in the socket
@@ -60,7 +61,7 @@ async def test_a_transport_is_made_with_either_role_and_kind(peer: Peer, setup: 
             assert answering.responses[0].attributes["XOR-MAPPED-ADDRESS"] == answering.address
 
 
-async def test_media_opens_on_the_other_side(peer: Peer) -> None:
+async def test_media_opens_on_the_other_side(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         await peer.connect(answering.remote, 5)
         assert peer.contexts
@@ -77,7 +78,7 @@ async def test_media_opens_on_the_other_side(peer: Peer) -> None:
         theirs.close()
 
 
-async def test_what_comes_after_the_handshake_stays_in_the_socket(peer: Peer) -> None:
+async def test_what_comes_after_the_handshake_stays_in_the_socket(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         await peer.connect(answering.remote, 5)
         await until(lambda: answering.endpoint.state is State.CONNECTED)
@@ -98,7 +99,7 @@ def readable(fd: int) -> bool:
 
 
 @pytest.mark.parametrize("setup", ["passive", "active"])
-async def test_lost_datagrams_are_sent_again(peer: Peer, setup: str) -> None:
+async def test_lost_datagrams_are_sent_again(peer: ReadingPeer, setup: str) -> None:
     """The first check and the first datagram of each side's handshake never arrive."""
     seen: set[int] = set()
 
@@ -120,7 +121,7 @@ async def test_lost_datagrams_are_sent_again(peer: Peer, setup: str) -> None:
         assert peer.contexts and seen == {0, 20}
 
 
-async def test_a_network_with_delay_and_loss_applies_to_the_handshake(peer: Peer) -> None:
+async def test_a_network_with_delay_and_loss_applies_to_the_handshake(peer: ReadingPeer) -> None:
     source, delays = random.Random(3), 0.03
 
     def gate(outgoing: bool, size: int, now: int) -> int:
@@ -134,7 +135,7 @@ async def test_a_network_with_delay_and_loss_applies_to_the_handshake(peer: Peer
         assert times.secured - times.connected >= 4 * delays * SECOND  # two round trips
 
 
-async def test_media_that_a_gate_holds_beyond_the_handshake_is_handed_over(peer: Peer) -> None:
+async def test_media_that_a_gate_holds_beyond_the_handshake_is_handed_over(peer: ReadingPeer) -> None:
     holding = False
 
     def gate(outgoing: bool, size: int, now: int) -> int:
@@ -154,7 +155,7 @@ async def test_media_that_a_gate_holds_beyond_the_handshake_is_handed_over(peer:
         peer.socket.close()
 
 
-async def test_the_server_that_closes_is_reported_once(peer: Peer) -> None:
+async def test_the_server_that_closes_is_reported_once(peer: ReadingPeer) -> None:
     told: list[str] = []
     async with server(peer) as answering:
         await peer.connect(answering.remote, 5)
@@ -168,7 +169,7 @@ async def test_the_server_that_closes_is_reported_once(peer: Peer) -> None:
         assert told == ["the server closed DTLS"]
 
 
-async def test_checks_that_the_engine_hands_up_are_answered(peer: Peer) -> None:
+async def test_checks_that_the_engine_hands_up_are_answered(peer: ReadingPeer) -> None:
     async with server(peer, checks=True) as answering:
         await peer.connect(answering.remote, 5)
         sock = peer.detach()
@@ -185,7 +186,7 @@ async def test_checks_that_the_engine_hands_up_are_answered(peer: Peer) -> None:
         peer.contexts.close()
 
 
-async def test_consent_is_renewed_and_its_end_reported_once(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_consent_is_renewed_and_its_end_reported_once(peer: ReadingPeer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ice, "CONSENT_PAUSE", (0.01, 0.02))
     monkeypatch.setattr(ice, "CONSENT_LASTS", 0.2)
     told: list[str] = []
@@ -205,7 +206,7 @@ async def test_consent_is_renewed_and_its_end_reported_once(peer: Peer, monkeypa
         assert len(told) == 1 and len(answering.requests) == count and not answering.responses
 
 
-async def test_a_server_that_is_silent_ends_the_join_in_time(peer: Peer) -> None:
+async def test_a_server_that_is_silent_ends_the_join_in_time(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         answering.mute = True
         with pytest.raises(JoinError, match=r"ICE: no good answer from 127.0.0.1:\d+ within 0.3 s$") as caught:
@@ -213,7 +214,7 @@ async def test_a_server_that_is_silent_ends_the_join_in_time(peer: Peer) -> None
         assert caught.value.step == "ice"
 
 
-async def test_a_port_that_nobody_has_is_named(peer: Peer) -> None:
+async def test_a_port_that_nobody_has_is_named(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         remote = answering.remote
     await asyncio.sleep(0)
@@ -221,7 +222,7 @@ async def test_a_port_that_nobody_has_is_named(peer: Peer) -> None:
         await peer.connect(remote, 0.3)
 
 
-async def test_a_server_without_dtls_ends_the_join_in_time(peer: Peer) -> None:
+async def test_a_server_without_dtls_ends_the_join_in_time(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         answering.drop = lambda data: data[0] > 3
         with pytest.raises(JoinError, match=r"DTLS with 127.0.0.1:\d+ took more than 0.3 s") as caught:
@@ -229,7 +230,7 @@ async def test_a_server_without_dtls_ends_the_join_in_time(peer: Peer) -> None:
         assert caught.value.step == "dtls"
 
 
-async def test_another_certificate_than_the_answer_names_is_refused(peer: Peer) -> None:
+async def test_another_certificate_than_the_answer_names_is_refused(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         forged = replace(answering.remote, fingerprints=(("sha-256", ":".join(["AB"] * 32)),))
         with pytest.raises(JoinError, match="fingerprint"):
@@ -239,7 +240,7 @@ async def test_another_certificate_than_the_answer_names_is_refused(peer: Peer) 
             await peer.connect(weak, 5)
 
 
-async def test_nothing_is_sent_to_other_hosts(peer: Peer) -> None:
+async def test_nothing_is_sent_to_other_hosts(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         elsewhere = replace(answering.remote, candidates=(("192.0.2.1", 4000), ("10.0.0.1", 4000)))
         with pytest.raises(JoinError, match=r"192.0.2.1 is not loopback \(--allow-remote\)") as caught:
@@ -247,19 +248,19 @@ async def test_nothing_is_sent_to_other_hosts(peer: Peer) -> None:
         assert caught.value.step == "address"
 
 
-async def test_other_hosts_and_families_are_passed_over_for_one_that_can_be_reached(peer: Peer) -> None:
+async def test_other_hosts_and_families_are_passed_over_for_one_that_can_be_reached(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         candidates = (("192.0.2.1", 4000), ("::1", 4000), answering.address)
         await peer.connect(replace(answering.remote, candidates=candidates), 5)
         with pytest.raises(JoinError, match="127.0.0.1 has no way to the server's ::1"):
-            other = Peer(CONTEXTS)
+            other = ReadingPeer(CONTEXTS)
             try:
                 await other.connect(replace(answering.remote, candidates=(("::1", 4000),)), 5)
             finally:
                 other.close()
 
 
-async def test_a_second_address_is_tried_while_the_first_is_silent(peer: Peer) -> None:
+async def test_a_second_address_is_tried_while_the_first_is_silent(peer: ReadingPeer) -> None:
     async with server(peer) as silent, server(peer, checks=True) as answering:
         silent.drop = lambda data: True
         remote = replace(answering.remote, candidates=(silent.address, answering.address))
@@ -268,13 +269,13 @@ async def test_a_second_address_is_tried_while_the_first_is_silent(peer: Peer) -
         assert ["USE-CANDIDATE" in request.attributes for request in answering.requests] == [False, True]
 
 
-async def test_joins_that_are_given_up_leave_nothing(peer: Peer) -> None:
+async def test_joins_that_are_given_up_leave_nothing(peer: ReadingPeer) -> None:
     async with server(peer) as answering:
         remote, before = answering.remote, descriptors()
         with socket.socket(type=socket.SOCK_DGRAM) as silent:
             silent.bind((HOST, 0))
             for _ in range(5):
-                other = Peer(CONTEXTS)
+                other = ReadingPeer(CONTEXTS)
                 task = asyncio.create_task(other.connect(replace(remote, candidates=(silent.getsockname(),)), 10))
                 await until(lambda: readable(silent.fileno()))
                 silent.recv(2048)
@@ -288,7 +289,7 @@ async def test_joins_that_are_given_up_leave_nothing(peer: Peer) -> None:
 
 
 async def test_leaving_says_goodbye_and_frees_all() -> None:
-    other = Peer(CONTEXTS)
+    other = ReadingPeer(CONTEXTS)
     async with server(other) as answering:
         await other.connect(answering.remote, 5)
         other.read(lambda data: None)
