@@ -41,8 +41,7 @@ from packetio.memory import Table
 
 VIDEO_RATE = 90000  # clock units a second of all video (RFC 7741, 9628, 6184)
 NONE = -1
-RIDS = ("q", "h", "f")  # simulcast layers, the smallest first
-LAYERS = ((4, 8), (2, 3), (1, 1))  # of each: what sides and bit rate are divided by
+LAYERS = ((4, 8), (2, 3), (1, 1))  # of simulcast, the smallest first: what sides and bit rate are divided by
 LEAST_BITRATE = 40  # kbit/s of a layer
 SYNTHETIC_SIZE = (1280, 720)  # pixels that a synthetic keyframe tells
 VP8_START = 4 + VP8_HEADER  # bytes before a synthetic body: descriptor and frame header
@@ -335,7 +334,7 @@ def durations(timestamps: Sequence[int], default: int) -> list[int]:
 
 
 def make_layers(profile: VideoProfile) -> list[Reel]:
-    """Three encodings of the same pictures, in the order of RIDS: a quarter, half and the full size.
+    """Three encodings of the same pictures, from low to high: a quarter, half and the full size.
 
     `profile.bitrate` is the full layer's; half the size gets a third of it, a quarter an eighth.
     """

@@ -203,4 +203,4 @@ async def test_same_seed_loses_the_same_share(node: Node, tmp_path: Path) -> Non
         (tmp_path / again).mkdir()
         results = await watched_over(node, tmp_path / again, "seeded", network, duration=1.5)
         shares.append(figure(results, "loss.before", "bad"))
-    assert shares[0] == pytest.approx(shares[1], rel=0.25)
+    assert shares[0] == pytest.approx(shares[1], abs=0.06)  # the windows begin at other packets

@@ -128,7 +128,7 @@ def test_a_synthetic_reel_out_of_range_is_refused() -> None:
 def test_layers_show_the_same_pictures_at_their_sizes() -> None:
     layers = make_layers(SMALL)
     assert [(int(one.row.width), int(one.row.height)) for one in layers] == [(80, 44), (160, 90), (320, 180)]
-    assert len(layers) == len(reels.RIDS)
+    assert len(layers) == len(reels.LAYERS)
     for layer in layers:
         decoder = Decoder(VP8)
         for k, frame in enumerate(layer.frame_rows):

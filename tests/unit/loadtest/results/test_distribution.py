@@ -7,6 +7,8 @@ import random
 import numpy as np
 import pytest
 
+from loadtest.engine.layout import LATENCY_BUCKETS
+from loadtest.engine.streams import bucket_of as engine_bucket_of
 from loadtest.results.distribution import BUCKETS, Histogram, bucket_of, upper_ms
 
 
@@ -65,3 +67,9 @@ def test_a_distribution_has_only_the_used_buckets_and_their_lowest_edge() -> Non
     found = histogram.distribution()
     assert found.unit == "ms" and sum(found.counts) == 5 and found.counts[0] == 0 and found.counts[1] == 1
     assert found.bounds[0] < 1 <= found.bounds[1] and found.bounds[-2] < 2.1 <= found.bounds[-1]
+
+
+def test_buckets_are_those_of_the_engine() -> None:
+    assert BUCKETS == LATENCY_BUCKETS
+    for ns in (0, 999, 1000, 1001, 123_456, 7_000_000, 10**10, 10**15):
+        assert bucket_of(ns) == engine_bucket_of(ns)
