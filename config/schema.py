@@ -180,7 +180,7 @@ class Limits(Section):
 class LogSize(Section):
     """How many packet logs of one kind a worker has, and how much each remembers."""
 
-    count: int = Field(default=96, ge=1, le=65536, description="Logs, per worker.")
+    count: int = Field(default=128, ge=1, le=65536, description="Logs, per worker.")
     packets: Slots = Field(default=2048, description="Packets that a log remembers: a power of two.")
     bytes: LogBytes = Field(default=2 * MIB, description="Bytes that a log remembers: a multiple of 4096.")
 

@@ -103,7 +103,6 @@ HISTORY_ENTRY = np.dtype(
         ("sent", "i8"),  # ns: when it left for the first time
         ("picture_offset", "i4"),  # of the source when it left
         ("tl0_offset", "i4"),
-        ("first", "i8"),  # 1: the first packet of its frame
     ],
     align=True,
 )

@@ -1,7 +1,7 @@
 """One outgoing packet, made from what a source's history keeps of it: the first time, and again as RTX (RFC 4588).
 
-Extensions have one-byte headers (RFC 8285 section 4.2): mid, rid, the transport-wide number, abs-send-time, on a
-frame's first packet abs-capture-time, and the level of audio. Picture id and TL0PICIDX go on where the reel's do not:
+Extensions have one-byte headers (RFC 8285 section 4.2): mid, rid, the transport-wide number, abs-send-time,
+abs-capture-time (on every packet, so that each tells its latency), and the level of audio. Picture id and TL0PICIDX go on where the reel's do not:
 at its end, and where a keyframe request made it jump. Nothing here seals or sends.
 """
 
@@ -104,7 +104,7 @@ def numbers(e: Any, c: Any, b: Bytes, at: int) -> int:
 def facts(e: Any, c: Any, s: Any, entry: Any, b: Bytes, at: int) -> int:
     """Capture time (8 bytes: without the clock offset) and audio level: what is true of the media."""
     identity = int64(c.ids[ABS_CAPTURE_TIME])
-    if 0 < identity <= MAX_ID and entry.first:
+    if 0 < identity <= MAX_ID:
         at = element(b, at, identity, 8)
         seconds, fraction = ntp_of(e, entry.captured)
         put32(b, at, seconds)

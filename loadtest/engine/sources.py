@@ -192,7 +192,6 @@ def note_packet(e: Any, s: Any, row: Any) -> Any:
     entry.sent = clock(e)
     entry.picture_offset = s.picture_offset
     entry.tl0_offset = s.tl0_offset
-    entry.first = 1 if s.position == 0 else 0
     s.sequence += 1
     s.counter += 1
     return entry
