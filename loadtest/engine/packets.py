@@ -1,8 +1,8 @@
 """One outgoing packet, made from what a source's history keeps of it: the first time, and again as RTX (RFC 4588).
 
 Extensions have one-byte headers (RFC 8285 section 4.2): mid, rid, the transport-wide number, abs-send-time,
-abs-capture-time (on every packet, so that each tells its latency), and the level of audio. Picture id and TL0PICIDX go on where the reel's do not:
-at its end, and where a keyframe request made it jump. Nothing here seals or sends.
+abs-capture-time (on every packet, so that each tells its latency), and the level of audio. Picture id and TL0PICIDX go
+on where the reel's do not: at its end, and where a keyframe request made it jump. Nothing here seals or sends.
 """
 
 from __future__ import annotations
