@@ -1,7 +1,8 @@
 """How many: the load is raised step by step until an expectation breaks, then the knee is found by halving the gap.
 
 Each step is a run of its own. A step that breaks is run again, since a busy machine breaks a limit by chance. A step in
-which the load test itself was in the way says nothing about the target: there the search ends.
+which the load test itself was in the way, or that can't be run here, says nothing about the target: there the search
+ends.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ def resized(scenario: Scenario, vary: Vary, value: int) -> Scenario:
 
 
 class LimitSearch:
-    """One search. `best` is the results of the largest size that held, or of the smallest tried."""
+    """One search. `best` is the results of the largest size that held, or of the smallest tried.
+
+    An interrupted one has the verdict "interrupted", whatever was found until then.
+    """
 
     def __init__(self, scenario: Scenario, vary: Vary, most: int, run: RunOnce, tell: Tell) -> None:
         if not scenario.expect:
@@ -59,10 +63,14 @@ class LimitSearch:
         self.last: Results | None = None
         self.held = 0
         self.above: int | None = None  # smallest size that broke
-        self.blocked: int | None = None  # size at which the load test itself was the limit
+        self.blocked: int | None = None  # smallest size at which the load test itself was the limit
+        self.cannot = ""  # why that size can't be run here, where it can't
 
     async def search(self) -> Results:
-        """Find the knee; returns the results to report, with `search` filled."""
+        """Find the knee; returns the results to report, with `search` filled.
+
+        ValueError, OSError: the first step can't be run here.
+        """
         value: int | None = min(size_of(self.scenario, self.vary), self.most)
         while value is not None and len(self.steps) < MOST_STEPS:
             if not await self._try(value):
@@ -79,12 +87,18 @@ class LimitSearch:
             why=self._why(),
             steps=self.steps,
         )
-        return dataclasses.replace(chosen, search=found)
+        verdict = "interrupted" if self._interrupted() else chosen.verdict
+        return dataclasses.replace(chosen, search=found, verdict=verdict)
+
+    def _interrupted(self) -> bool:
+        return self.last is not None and self.last.verdict == "interrupted"
 
     def _why(self) -> str:
         """What ended the search, where it was not a limit that broke."""
-        if self.last and self.last.verdict == "interrupted":
+        if self._interrupted():
             return "interrupted"
+        if self.blocked is not None and self.cannot:
+            return f"{self.blocked} {self.vary} can't be run here: {self.cannot}"
         if self.blocked is not None:
             return f"the load test itself was in the way at {self.blocked} {self.vary}"
         if self.above is None and self.held >= self.most:
@@ -94,21 +108,37 @@ class LimitSearch:
     async def _try(self, value: int) -> bool:
         """Run one size, and again if it breaks; False ends the search."""
         for attempt in (1, 2):
-            results = await self._run(resized(self.scenario, self.vary, value))
+            try:
+                results = await self._run(resized(self.scenario, self.vary, value))
+            except (ValueError, OSError) as error:  # such as more open files than the system allows
+                if not self.steps:
+                    raise
+                return self._no_step(value, str(error))
             self.last = results
             self.steps.append(SearchStep(value=value, verdict=results.verdict, figures=results.figures))
             self._tell(f"{value} {self.vary}: {describe(results)}")
             if results.verdict == "interrupted":
                 return False
             if results.verdict == "no verdict":
-                self.blocked = value if self.blocked is None else min(self.blocked, value)
-                return self.held == 0 and value > 1
+                return self._block(value)
             if results.verdict == "passed":
                 self.held, self.best = value, results
                 return True
             if attempt == 2:
                 self.above, self.broke = value, results
         return True
+
+    def _no_step(self, value: int, why: str) -> bool:
+        """A size that can't be run here; what was found with the others stays. False ends the search."""
+        self.steps.append(SearchStep(value=value, verdict="no verdict", figures={}))
+        self._tell(f"{value} {self.vary}: can't be run here: {why}")
+        return self._block(value, why)
+
+    def _block(self, value: int, cannot: str = "") -> bool:
+        """At this size nothing can be said of the target; False ends the search."""
+        if self.blocked is None or value < self.blocked:
+            self.blocked, self.cannot = value, cannot
+        return self.held == 0 and value > 1
 
     def _next(self, value: int) -> int | None:
         """The next size to try; None when the knee is known."""

@@ -109,6 +109,57 @@ async def test_an_interrupted_run_ends_the_search() -> None:
     assert found and found.why == "interrupted" and len(found.steps) == 1
 
 
+async def test_an_interrupted_search_has_not_passed_though_a_size_held() -> None:
+    target = Target(5)
+
+    async def interrupted_later(scenario: Scenario) -> Results:
+        return await target.run(scenario) if len(target.tried) < 2 else target.result("interrupted")
+
+    results = await LimitSearch(scenario(), "subscribers", 99, interrupted_later, target.told.append).search()
+    assert results.verdict == "interrupted" and results.search
+    assert results.search.held == 4 and results.search.why == "interrupted"
+
+
+@pytest.mark.parametrize("error", [ValueError("it needs 9 open files"), OSError("it needs 9 open files")])
+async def test_a_size_that_cannot_be_run_here_ends_the_search_and_loses_nothing(error: Exception) -> None:
+    target = Target(10**6)
+
+    async def run(scenario: Scenario) -> Results:
+        if size_of(scenario, "subscribers") > 4:
+            raise error
+        return await target.run(scenario)
+
+    results = await LimitSearch(scenario(), "subscribers", 99, run, target.told.append).search()
+    found = results.search
+    assert found and results.verdict == "passed" and (found.held, found.blocked, found.broke) == (4, 6, None)
+    assert found.why == "6 subscribers can't be run here: it needs 9 open files"
+    assert [step.verdict for step in found.steps] == ["passed", "passed", "no verdict"]
+    assert target.told[-1] == found.why.replace(" can't", ": can't", 1)
+
+
+async def test_a_first_size_that_cannot_be_run_here_is_bad_input() -> None:
+    async def run(scenario: Scenario) -> Results:
+        raise ValueError("it needs 9 open files")
+
+    with pytest.raises(ValueError, match="open files"):
+        await LimitSearch(scenario(), "subscribers", 99, run, print).search()
+
+
+async def test_below_a_size_that_cannot_be_run_here_smaller_ones_are_tried() -> None:
+    target = Target(4, blocked=12)
+
+    async def run(scenario: Scenario) -> Results:
+        if size_of(scenario, "subscribers") == 6:
+            raise ValueError("not this one")
+        return await target.run(scenario)
+
+    found = (
+        await LimitSearch(scenario(subscribers=[{"name": "a", "count": 12}]), "subscribers", 99, run, print).search()
+    ).search
+    assert found and found.steps[1].value == 6 and (found.held, found.broke, found.blocked) == (4, 5, 6)
+    assert "not this one" in found.why
+
+
 def test_a_search_needs_something_that_can_break_and_something_to_vary() -> None:
     run, tell = Target(1).run, print
     with pytest.raises(ValueError, match="no expect"):
