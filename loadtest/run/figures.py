@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,18 +29,59 @@ class Moment:
     sessions: int  # subscribers' sessions that are there
 
 
+@dataclass
+class Stay:
+    """How long what is averaged over was there: seconds of all video streams, and of all receivers' sessions."""
+
+    videos: float = 0.0
+    sessions: float = 0.0
+
+    def add(self, seconds: float, videos: float, sessions: float) -> None:
+        """So many streams and sessions were there for so long."""
+        self.videos += seconds * videos
+        self.sessions += seconds * sessions
+
+
+class Attendance:
+    """Adds up who was there, by group and in all, from one moment to the next: people come and go while a run lasts.
+
+    Between two moments it takes the mean of both, so who came or went counts to within half the time between them. A
+    session counts until it has left or was killed, also when the server has ended it; those of publishers do not.
+    """
+
+    def __init__(self, begin: Moment, receivers: Collection[int]) -> None:
+        self._last, self._receivers = begin, receivers
+        self.all, self.groups = Stay(), {group: Stay() for group in receivers}
+
+    def add(self, now: Moment) -> None:
+        """What was there since the moment before."""
+        last, seconds = self._last, now.at - self._last.at
+        self._last = now
+        for group in self._receivers:
+            a, b = last.totals.get(group, Totals()), now.totals.get(group, Totals())
+            for stay in (self.groups[group], self.all):
+                stay.add(seconds, (a.videos + b.videos) / 2, (a.clients + b.clients) / 2)
+
+
+def stay_between(before: Moment, after: Moment) -> Stay:
+    """Of all groups between two moments that follow one another."""
+    stay, a, b = Stay(), sum_of(before.totals), sum_of(after.totals)
+    stay.add(after.at - before.at, (a.videos + b.videos) / 2, (before.sessions + after.sessions) / 2)
+    return stay
+
+
 def ratio(a: float, b: float) -> float | None:
     """a / b; None when b is nothing."""
     return a / b if b else None
 
 
-def join_figures(attempted: int, done: int, failed: int, seconds: float, steps: Sequence[Step]) -> Figures:
-    """Of all joins until now; seconds is how long they took in all."""
+def join_figures(attempted: int, done: int, failed: int, rate: float | None, steps: Sequence[Step]) -> Figures:
+    """Of all joins until now; rate is that of those at the start, in joins done a second."""
     found: Figures = {
         "joins.attempted": attempted,
         "joins.done": done,
         "joins.failed": failed,
-        "joins.rate": ratio(done, seconds),
+        "joins.rate": rate,
     }
     parts: dict[str, Callable[[Step], float | None]] = {
         "http": lambda step: step.http,
@@ -56,8 +97,8 @@ def join_figures(attempted: int, done: int, failed: int, seconds: float, steps: 
     return found
 
 
-def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
-    """Of what a group (or all) received and sent in `seconds`; sessions is how many received."""
+def media_figures(totals: Totals, seconds: float, stay: Stay) -> Figures:
+    """Of what a group (or all) received and sent in `seconds`; stay says how long its streams and sessions were."""
     seconds = max(seconds, SHORTEST)
     latency = Histogram(totals.latency)
     found: Figures = {f"latency.{name}": latency.quantile(q) for name, q in QUANTILES.items()}
@@ -77,12 +118,12 @@ def media_figures(totals: Totals, seconds: float, sessions: int) -> Figures:
         "packets.rate": totals.packets / seconds,
         "frames.completed": totals.frames,
         "frames.missed": totals.missed,
-        "frames.rate": ratio(totals.frames, seconds * totals.videos),
+        "frames.rate": ratio(totals.frames, stay.videos),
         "freezes.count": totals.freezes,
         "freezes.total": totals.frozen / 1e9,
         "freezes.longest": totals.longest_freeze / 1e9,
-        "bitrate.video": ratio(totals.video_octets * 8 / 1000 / seconds, sessions),
-        "bitrate.audio": ratio(totals.audio_octets * 8 / 1000 / seconds, sessions),
+        "bitrate.video": ratio(totals.video_octets * 8 / 1000, stay.sessions),
+        "bitrate.audio": ratio(totals.audio_octets * 8 / 1000, stay.sessions),
         "layer.width": ratio(totals.width_sum, totals.videos),
     }
     return found

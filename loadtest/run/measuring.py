@@ -9,7 +9,7 @@ from loadtest.run.crowd import Crowd
 from loadtest.run.decoding import Decoding
 from loadtest.run.ending import Ending
 from loadtest.run.events import Events
-from loadtest.run.figures import Moment
+from loadtest.run.figures import Attendance, Moment
 from loadtest.run.joining import Joining
 from loadtest.run.people import Roster
 from loadtest.run.report import Window
@@ -17,7 +17,7 @@ from loadtest.run.sampler import Sampler
 from loadtest.run.target import Target
 from loadtest.run.tool import Tool
 from loadtest.run.watch import Watch
-from loadtest.scenario.schema import Scenario
+from loadtest.scenario.schema import Scenario, Subscribers
 
 
 class Measuring:
@@ -52,19 +52,22 @@ class Measuring:
         self.engine.forget_maxima()
         self.decoding.count_anew()
         before = self.moment()
+        self.sampler.attendance = attendance = Attendance(before, self._receivers())
         self.watch.events = events
         events.start()
         try:
             await self.ending.pause(self.scenario.duration)
         finally:
-            self._close(before)
+            self._close(before, attendance)
             await events.stop()
             self.watch.note_silence()
 
-    def _close(self, before: Moment) -> None:
-        watching = {name: self._watching(name) for name in self.crowd.groups}
-        self.window = Window(before, self.moment(), watching, self.tool.late_ms(), self.decoding.figures())
+    def _close(self, before: Moment, attendance: Attendance) -> None:
+        after, self.sampler.attendance = self.moment(), None
+        attendance.add(after)
+        self.window = Window(before, after, attendance, self.tool.late_ms(), self.decoding.figures())
 
-    def _watching(self, group: str) -> int:
-        """Sessions of a group that receive now."""
-        return sum(len(person.watches) for person in self.roster.by_group(group) if person.state == "here")
+    def _receivers(self) -> set[int]:
+        """The numbers of the groups that receive."""
+        groups = self.scenario.groups()
+        return {number for number, name in enumerate(self.crowd.groups) if isinstance(groups[name], Subscribers)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loadtest.engine.totals import Totals, sum_of
@@ -11,7 +11,17 @@ from loadtest.results.distribution import Histogram
 from loadtest.results.schema import Distribution, Expectation, Fault, Results, Verdict
 from loadtest.results.schema import Scenario as RanScenario
 from loadtest.results.schema import Target as RanTarget
-from loadtest.run.figures import Figures, Moment, join_figures, media_figures, target_figures, tool_figures
+from loadtest.run.figures import (
+    Attendance,
+    Figures,
+    Moment,
+    Stay,
+    join_figures,
+    media_figures,
+    ratio,
+    target_figures,
+    tool_figures,
+)
 from loadtest.run.steps import Step
 from loadtest.run.target import Usage
 from loadtest.run.tool import asides, bottlenecks
@@ -31,18 +41,19 @@ class Window:
 
     before: Moment
     after: Moment
-    watching: Mapping[str, int]  # by group, sessions that received at the end
+    attendance: Attendance  # who was there meanwhile, and how long
     late: float  # ms: how late publishers' packets left at most
     decoding: Figures
 
 
 @dataclass
 class Joins:
-    """The joins of a run, and how many seconds they took in all."""
+    """The joins of a run; of those done, how many were at the start, and how many seconds these took in all."""
 
     attempted: int = 0
     done: int = 0
     failed: int = 0
+    first: int = 0
     seconds: float = 0.0
     steps: Sequence[Step] = ()
 
@@ -121,16 +132,18 @@ def figures_of(seen: Seen) -> tuple[Figures, dict[str, Figures]]:
     figures: Figures = {}
     if seen.joins:
         joins = seen.joins
-        figures = join_figures(joins.attempted, joins.done, joins.failed, joins.seconds, joins.steps)
+        figures = join_figures(
+            joins.attempted, joins.done, joins.failed, ratio(joins.first, joins.seconds), joins.steps
+        )
     if seen.window is None:
         return figures, {}
     window = seen.window
     before, after = window.before, window.after
     seconds = after.at - before.at
-    figures |= media_figures(counted(before, after), seconds, after.sessions)
+    figures |= media_figures(counted(before, after), seconds, window.attendance.all)
     figures |= target_figures(before, after, seen.empty) | tool_figures(before, after, window.late) | window.decoding
     groups = {
-        name: media_figures(counted(before, after, number), seconds, window.watching.get(name, 0))
+        name: media_figures(counted(before, after, number), seconds, window.attendance.groups.get(number, Stay()))
         for number, name in enumerate(seen.groups)
     }
     return figures, groups

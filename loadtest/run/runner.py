@@ -62,6 +62,7 @@ class Run:
         self._target = Target(scenario.target, options.target_cores, options.allow_remote)
         self.seen = Seen(datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
         self._begun = time.monotonic()
+        self._first: tuple[int, float] = 0, 0.0  # joins done at the start, and the seconds that they took
         self._phase, self._phase_begun = "", self._begun
         self._length: float | None = None  # seconds of the phase, where they are known
 
@@ -151,8 +152,9 @@ class Run:
 
     def _note_crowd(self, crowd: Crowd, joining: Joining) -> None:
         """What is known of joins and faults when everybody has left."""
-        seen = self.seen
-        seen.joins = Joins(crowd.attempted, crowd.done, crowd.failed, joining.seconds, crowd.steps)
+        seen, (first, seconds) = self.seen, self._first
+        first = min(first, crowd.done)  # a join that never got media turned out to be none
+        seen.joins = Joins(crowd.attempted, crowd.done, crowd.failed, first, seconds, crowd.steps)
         seen.groups, seen.faults = crowd.groups, crowd.faults()
         seen.notes += joining.notes
 
@@ -177,7 +179,7 @@ class Run:
         self._enter("joining")
         sampling = asyncio.create_task(measuring.watch.keep(self._show))
         try:
-            await measuring.joining.first(self.roster.everybody)
+            await self._join_first(measuring)
             if crowd.done and not self.ending.due:
                 await self._pause_and_measure(measuring)
             elif not crowd.done and not self.ending.interrupted:
@@ -187,6 +189,13 @@ class Run:
             (failure,) = await asyncio.gather(sampling, return_exceptions=True)
             if isinstance(failure, Exception):
                 self.seen.notes.append(f"the look at the counters failed: {type(failure).__name__}: {failure}")
+
+    async def _join_first(self, measuring: Measuring) -> None:
+        joining = measuring.joining
+        try:
+            await joining.first(self.roster.everybody)
+        finally:
+            self._first = measuring.crowd.done, joining.seconds
 
     async def _pause_and_measure(self, measuring: Measuring) -> None:
         await self.ending.pause(SETTLE)

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loadtest.engine.totals import sum_of
-from loadtest.run.figures import Figures, Moment, media_figures, target_figures, tool_figures
+from loadtest.run.figures import (
+    Attendance,
+    Figures,
+    Moment,
+    media_figures,
+    stay_between,
+    target_figures,
+    tool_figures,
+)
 
 SERIES = {
     "latency.p50": "latency.p50",
@@ -25,6 +33,7 @@ class Sampler:
 
     def __init__(self, moment: Callable[[], Moment], late_ms: Callable[[], float]) -> None:
         self._moment, self._late_ms = moment, late_ms
+        self.attendance: Attendance | None = None  # of what is measured now, to which each look adds
         self._last = moment()
         self._begun = self._last.at
         self._done = 0
@@ -37,9 +46,11 @@ class Sampler:
         """One point; `done` is how many joins were done until now. The figures, and what else is shown live."""
         now, last = self._moment(), self._last
         seconds = max(now.at - last.at, 1e-6)
+        if self.attendance:
+            self.attendance.add(now)
         before, after = sum_of(last.totals), sum_of(now.totals)
         new = after.since(before)
-        figures = media_figures(new, seconds, now.sessions)
+        figures = media_figures(new, seconds, stay_between(last, now))
         figures |= target_figures(last, now, None) | tool_figures(last, now, self._late_ms())
         figures["joins.rate"] = (done - self._done) / seconds
         bitrate = (new.video_octets + new.audio_octets) * 8 / 1000 / seconds

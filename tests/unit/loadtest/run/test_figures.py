@@ -11,12 +11,15 @@ from loadtest.engine.totals import Totals
 from loadtest.results.distribution import bucket_of
 from loadtest.results.figures import FIGURES
 from loadtest.run.figures import (
+    Attendance,
     Figures,
     Moment,
+    Stay,
     join_figures,
     media_figures,
     ratio,
     received,
+    stay_between,
     target_figures,
     tool_figures,
 )
@@ -38,14 +41,14 @@ def moment(at: float, packets: int = 0, usage: Usage | None = None, cpu: float =
 
 
 def test_nothing_received_is_no_figure_and_no_error() -> None:
-    figures = media_figures(Totals(), 0.0, 0)
+    figures = media_figures(Totals(), 0.0, Stay())
     none = {name for name, value in figures.items() if value is None}
     assert none == {
         "latency.p50", "latency.p95", "latency.p99", "latency.p99.9", "latency.max", "loss.before", "loss.after",
         "loss.video", "loss.audio", "frames.rate", "bitrate.video", "bitrate.audio", "layer.width",
     }  # fmt: skip
     assert all(value == 0 for name, value in figures.items() if name not in none)
-    joins = join_figures(0, 0, 0, 0.0, [])
+    joins = join_figures(0, 0, 0, None, [])
     assert joins["joins.rate"] is None and joins["join.frame.p95"] is None and joins["joins.failed"] == 0
     assert target_figures(moment(0), moment(0), None) == {}
     assert tool_figures(moment(1), moment(1), 0.0)["tool.cpu_per_packet"] is None
@@ -53,7 +56,7 @@ def test_nothing_received_is_no_figure_and_no_error() -> None:
 
 def test_all_names_are_figures_that_exist() -> None:
     usage = Usage(1.0, 2.0, 3, 4)
-    found: Figures = media_figures(Totals(), 1, 1) | join_figures(1, 1, 0, 1, [])
+    found: Figures = media_figures(Totals(), 1, Stay(1, 1)) | join_figures(1, 1, 0, 1, [])
     found |= target_figures(moment(0, usage=usage), moment(1, usage=usage), usage)
     found |= tool_figures(moment(0), moment(1), 1)
     assert found.keys() <= FIGURES.keys()
@@ -67,7 +70,7 @@ def test_rates_and_shares_are_of_the_time_and_of_what_was_expected() -> None:
         freezes=2, frozen=1_500_000_000, longest_freeze=900_000_000, videos=4,
         video_octets=250_000, audio_octets=25_000, width_sum=1280 + 640 + 640 + 0,
     )  # fmt: skip
-    figures = media_figures(totals, 10.0, 5)
+    figures = media_figures(totals, 10.0, Stay(videos=40.0, sessions=50.0))
     assert figures == figures | {
         "loss.before": 0.15, "loss.after": 0.1, "nack.rate": 3, "rtx.rate": 6, "pli.rate": 0.3, "packets.sent": 200,
         "packets.received": 900, "packets.wrong": 1, "packets.refused": 9,
@@ -77,17 +80,49 @@ def test_rates_and_shares_are_of_the_time_and_of_what_was_expected() -> None:
     }  # fmt: skip
 
 
+def present(at: float, videos: int, clients: int = 0, hosts: int = 1) -> Moment:
+    """A moment with so many streams and sessions of receivers, which are group 1."""
+    return Moment(at, {0: Totals(clients=hosts), 1: Totals(clients=clients, videos=videos)}, MARK, None, clients)
+
+
+def test_averages_are_over_who_was_there_while_people_come() -> None:
+    """Five more a second at 30 frames/s and 600 kbit/s each: 10 at first, 60 at the end, 35 in the mean."""
+    attendance = Attendance(present(100, 10, 10), {1})
+    for k in range(1, 11):
+        attendance.add(present(100 + k, 10 + 5 * k, 10 + 5 * k))
+    assert (attendance.all.videos, attendance.all.sessions) == (350, 350) and attendance.groups[1] == attendance.all
+    totals = Totals(frames=30 * 350, video_octets=75_000 * 350, audio_octets=5_000 * 350, videos=60)
+    figures = media_figures(totals, 10.0, attendance.all)
+    assert (figures["frames.rate"], figures["bitrate.video"], figures["bitrate.audio"]) == (30, 600, 40)
+
+
+def test_averages_are_over_who_was_there_when_most_are_killed_late() -> None:
+    """Nine of ten go after 8.5 s of 10: 86.5 seconds of streams, and not 10."""
+    attendance = Attendance(present(0, 10, 10), {1})
+    for at, count in ((8, 10), (9, 1), (10, 1)):
+        attendance.add(present(at, count, count))
+    assert attendance.all == Stay(86.5, 86.5)
+    assert media_figures(Totals(frames=2595, videos=1), 10.0, attendance.all)["frames.rate"] == 30
+
+
+def test_publishers_sessions_and_groups_that_are_away_do_not_count() -> None:
+    attendance = Attendance(present(0, 4, 2, hosts=7), {1, 2})
+    attendance.add(present(2, 4, 2, hosts=7))
+    assert attendance.all == attendance.groups[1] == Stay(videos=8, sessions=4) and attendance.groups[2] == Stay()
+    assert stay_between(present(0, 4, 2), present(2, 8, 4)) == Stay(videos=12, sessions=6)
+
+
 def test_latencies_are_quantiles_of_the_histogram() -> None:
     totals = Totals(latency_max=90 * MS)
     totals.latency[bucket_of(10 * MS)], totals.latency[bucket_of(80 * MS)] = 98, 2
-    figures = media_figures(totals, 1, 1)
+    figures = media_figures(totals, 1, Stay())
     assert figures["latency.p50"] == pytest.approx(10, rel=0.1) and figures["latency.p95"] == pytest.approx(10, rel=0.1)
     assert figures["latency.p99"] == pytest.approx(80, rel=0.1) and figures["latency.max"] == 90
 
 
 def test_joins_without_media_count_in_the_steps_that_they_took() -> None:
     steps = [Step(http=k, ice=2 * k, dtls=3 * k, packet=None if k > 50 else 100, frame=None) for k in range(1, 101)]
-    figures = join_figures(110, 100, 10, 4, steps)
+    figures = join_figures(110, 100, 10, 25.0, steps)
     assert figures["joins.rate"] == 25 and figures["joins.attempted"] == 110
     assert figures["join.http.p50"] == 50.5 and figures["join.dtls.p95"] == pytest.approx(285.15)
     assert figures["join.packet.p95"] == 100 and figures["join.frame.p50"] is None

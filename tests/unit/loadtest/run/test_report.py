@@ -9,7 +9,7 @@ import pytest
 
 from loadtest.engine.totals import Totals
 from loadtest.results.schema import from_json, to_json
-from loadtest.run.figures import Moment
+from loadtest.run.figures import Attendance, Moment
 from loadtest.run.report import Joins, Seen, Window, results_of
 from loadtest.run.steps import Step
 from loadtest.run.tool import Mark
@@ -23,8 +23,10 @@ STEPS = [Step(1, 2, 3, 10, 40), Step(1, 2, 3, 10, None)]
 def seen(late: float = 0.0, **counts: int) -> Seen:
     before = Moment(10.0, {1: Totals(packets=100)}, MARK, None, 3)
     after = Moment(20.0, {1: Totals(packets=600, **counts)}, replace(MARK, at=10), None, 3)
-    window = Window(before, after, {"audience": 3}, late, {"decode.frames": 7})
-    return Seen("2025-01-01T00:00:00+00:00", Joins(4, 4, 0, 2.0, STEPS), ["hosts", "audience"], window=window)
+    attendance = Attendance(before, {1})
+    attendance.add(after)
+    window = Window(before, after, attendance, late, {"decode.frames": 7})
+    return Seen("2025-01-01T00:00:00+00:00", Joins(4, 4, 0, 4, 2.0, STEPS), ["hosts", "audience"], window=window)
 
 
 def test_a_run_that_held_everything_has_passed() -> None:
@@ -34,6 +36,16 @@ def test_a_run_that_held_everything_has_passed() -> None:
     assert found.groups["audience"]["packets.received"] == 500 and found.groups["hosts"]["packets.received"] == 0
     assert sum(found.distributions["join.frame"].counts) == 1 and found.repetitions == [found.figures]
     assert from_json(to_json(found)) == found
+
+
+def test_averages_are_of_streams_that_were_there_and_of_joins_at_the_start() -> None:
+    """Nobody had a stream at first and two at the end: ten seconds of one."""
+    run = seen(frames=250, videos=2, clients=2, video_octets=1_250_000)
+    found = results_of(SCENARIO, "", replace(run, joins=Joins(90, 84, 6, 4, 2.0)))
+    assert found.figures["joins.rate"] == 2 and found.figures["joins.done"] == 84
+    for figures in (found.figures, found.groups["audience"]):
+        assert figures["frames.rate"] == 25 and figures["bitrate.video"] == 1000 and figures["bitrate.audio"] == 0
+    assert found.groups["hosts"]["frames.rate"] is None and found.groups["hosts"]["bitrate.video"] is None
 
 
 def test_packets_that_are_not_what_was_sent_fail_whatever_was_expected() -> None:
