@@ -1,8 +1,8 @@
 """Two sets of results side by side: what differs, and whether the difference is more than the noise of repetitions.
 
 A difference counts only when the ranges of both sides' repetitions do not overlap. One repetition has no range, so it
-says nothing about noise, and that is what is printed. Results without a verdict, and sets that were measured in other
-circumstances, are compared with loud warnings.
+says nothing about noise, and that is what is printed. Results without a verdict or of a run that was broken off, and
+sets that were measured in other circumstances, are compared with loud warnings.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Comparison:
     a: Side
     b: Side
     rows: list[Row]
-    loud: list[str]  # results without a verdict
+    loud: list[str]  # results without a verdict, or of a run that was broken off
     warnings: list[str]  # different circumstances
 
 
@@ -95,7 +95,7 @@ def compared(a: Side, b: Side) -> Comparison:
     """Compare results that were read already."""
     rows = [_row(name, a.spread(name), b.spread(name), FIGURES[name].better) for name in FIGURES]
     known = [row for row in rows if row.a or row.b]
-    return Comparison(a, b, known, _without_verdict(a) + _without_verdict(b), _differences(a, b) + _order(a, b))
+    return Comparison(a, b, known, _not_whole(a) + _not_whole(b), _differences(a, b) + _order(a, b))
 
 
 def _row(name: str, a: Spread | None, b: Spread | None, better: Better) -> Row:
@@ -118,13 +118,16 @@ def _word(a: Spread, b: Spread, better: Better) -> str:
     return "better" if higher == (better == "high") else "worse"
 
 
-def _without_verdict(side: Side) -> list[str]:
+def _not_whole(side: Side) -> list[str]:
+    """A sentence for each file whose figures are not those of a whole run that the tool could judge."""
     found = []
     for file, one in zip(side.files, side.results, strict=True):
         if one.verdict in ("no verdict", "interrupted"):
             why = f": {' '.join(one.notes)}" if one.notes else ""
             words = "has NO VERDICT" if one.verdict == "no verdict" else "was INTERRUPTED"
             found.append(f"{file} {words}{why}")
+        if one.broken_off:
+            found.append(f"{file} was BROKEN OFF: {one.broken_off}")
     return found
 
 

@@ -100,6 +100,16 @@ def test_results_without_a_verdict_are_never_compared_silently(verdict: Verdict,
     assert json.loads(comparison_json(comparison))["trusted"] is False
 
 
+def test_a_run_that_was_broken_off_is_never_compared_silently() -> None:
+    broken = repeated(9)
+    broken.broken_off = "the target's process ended with 1"
+    comparison = compared(Side(["A.json"], [broken]), Side(["B.json"], [repeated()]))
+    text = shown(comparison)
+    assert comparison.loud == ["A.json was BROKEN OFF: the target's process ended with 1"]
+    assert text.count("Do not trust this comparison") == 2 and text.count(comparison.loud[0]) == 2
+    assert json.loads(comparison_json(comparison))["trusted"] is False
+
+
 def test_other_circumstances_are_warned_of() -> None:
     other = sample(name="meeting")
     other.machine = other.machine | {"cpu": "Another", "weir": "0.2.0"}
