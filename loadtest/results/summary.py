@@ -84,15 +84,16 @@ def _print_head(results: Results, console: Console) -> None:
         "Machine": ", ".join(f"{name} {value}" for name, value in results.machine.items()),
     }
     for name, text in rows.items():
-        console.print(Text.assemble((f"{name:<9} ", "dim"), clean(text)))
+        if text:
+            console.print(Text.assemble((f"{name:<9} ", "dim"), clean(text)))
     console.print()
 
 
 def load(results: Results) -> str:
-    """What the target had to carry, in a few words."""
+    """What the target had to carry, in a few words; empty: nobody tried to join."""
     figures = results.figures
     done, attempted = figures.get("joins.done"), figures.get("joins.attempted")
-    parts = [f"{shown(done)} of {shown(attempted)} joins"]
+    parts = [f"{shown(done)} of {shown(attempted)} joins"] if attempted is not None else []
     for name in ("packets.rate", "bitrate.video", "bitrate.audio"):
         if (value := figures.get(name)) is not None:
             words = {"packets.rate": "packets/s"}.get(name, f"kbit/s of {name.partition('.')[2]} each")

@@ -11,7 +11,7 @@ from loadtest.results.console import WIDTH, clean, output
 from loadtest.results.figures import GROUPS
 from loadtest.results.live import DRAW_EVERY, LINE_EVERY, Live
 from loadtest.results.schema import Fault, Verdict
-from loadtest.results.summary import MOST_FAULTS, print_summary, verdict_line
+from loadtest.results.summary import MOST_FAULTS, load, print_summary, verdict_line
 from tests.unit.loadtest.results.sample import sample
 
 SNAPSHOT = {
@@ -157,6 +157,14 @@ def test_a_fault_in_the_run_gives_the_terminal_back() -> None:
         live.update({}, "joining", 0, None)
         raise KeyboardInterrupt
     assert "\x1b[?25h" in printed(console)
+
+
+def test_where_nobody_tried_to_join_there_is_no_line_of_the_load() -> None:
+    results, console = sample(), piped()
+    results.figures = {}
+    print_summary(results, console)
+    head = printed(console).partition("Machine")[0]
+    assert load(results) == "" and "Load" not in head and "joins" not in head and "Started" in head
 
 
 def test_why_a_run_was_broken_off_is_the_first_note_and_its_verdict_s_reason() -> None:
