@@ -108,7 +108,7 @@ class Target:
                 code, said = self._process.returncode, self.tail()
                 raise TargetError(f"the target ended with {code} before it took connections: {said}")
             if time.monotonic() >= until:
-                raise TargetError(f"nobody takes connections at {self.settings.url}")
+                raise TargetError(f"nobody takes connections at {self.settings.url}: {self.tail()}".rstrip(": "))
             await asyncio.sleep(POLL)
 
     def _launch(self, command: list[str]) -> None:

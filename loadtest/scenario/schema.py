@@ -115,7 +115,7 @@ class Target(Section):
         default=None, description="Program and arguments that start the server: it is measured, and stopped at the end."
     )
     start_timeout: Annotated[float, Field(gt=0, le=600)] = Field(
-        default=30.0, description="Seconds that a started server may take until it answers."
+        default=120.0, description="Seconds that a started server may take until it answers."
     )
 
 
