@@ -88,12 +88,19 @@ def _video_faults(path: Path, video: Video) -> Iterator[Fault]:
     if synthetic:
         wanted = "no capture file, because the track is synthetic"
         yield Fault((*path, "pcap"), f'"{video.pcap}"', wanted, ((*path, "codec"),))
-    try:
-        with FilePath(video.pcap).open("rb"):
-            pass
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if reason := _unreadable(FilePath(video.pcap)):
         yield Fault((*path, "pcap"), f'"{video.pcap}" ({reason.lower()})', "a readable capture file")
+
+
+def _unreadable(file: FilePath) -> str:
+    """Why a file can't be read; empty: it can. Opening a pipe would wait for its writer."""
+    try:
+        if file.exists() and not file.is_file():
+            return "is a directory" if file.is_dir() else "not a regular file"
+        with file.open("rb"):
+            return ""
+    except (OSError, ValueError) as error:
+        return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def network_faults(scenario: Scenario) -> Iterator[Fault]:

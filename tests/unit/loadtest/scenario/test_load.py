@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import jsonschema
@@ -229,6 +230,17 @@ def test_a_capture_file_is_looked_for_beside_the_scenario(tmp_path: Path) -> Non
     (tmp_path / "a.pcap").write_bytes(b"")
     video = load(tmp_path, text).media["clip"].video
     assert isinstance(video, Video) and video.pcap == str(tmp_path / "a.pcap")
+
+
+def test_a_capture_that_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    text = "media: {clip: {video: {codec: vp8, pcap: a.pcap}}}\npublishers: [{name: a, media: clip}]\n"
+    os.mkfifo(tmp_path / "a.pcap")
+    (only,) = problems(tmp_path, text)
+    assert only.endswith('a.pcap" (not a regular file); expected a readable capture file')
+    (tmp_path / "a.pcap").unlink()
+    (tmp_path / "a.pcap").mkdir()
+    (only,) = problems(tmp_path, text)
+    assert only.endswith('a.pcap" (is a directory); expected a readable capture file')
 
 
 def test_overrides_win_over_the_file(tmp_path: Path) -> None:
