@@ -82,7 +82,7 @@ def run(
     check_folders(json_file, html_file)
     if find_limit and repetitions > 1:
         raise stop("--repetitions does not go with --find-limit, which repeats what breaks")
-    options = options_of(allow_remote, cores, target_cores)
+    options = options_of([chosen], allow_remote, cores, target_cores)
     work = search(chosen, options, vary, most) if find_limit else repeat(chosen, options, repetitions)
     results = carry_out(work, options, quiet)
     write(results, json_file, html_file)
@@ -104,15 +104,23 @@ def carry_out(work: Coroutine[Any, Any, Found], options: Options, quiet: bool) -
 def check_folders(*files: Path | None) -> None:
     """What a run finds must not be lost at its end because there is nowhere to write it."""
     for file in files:
-        if file is not None and not file.absolute().parent.is_dir():
+        if file is None:
+            continue
+        if file.is_dir():
+            raise stop(f"{file}: is a folder; expected the name of a file")
+        if not file.absolute().parent.is_dir():
             raise stop(f"{file}: there is no folder {file.absolute().parent}")
 
 
-def options_of(allow_remote: bool, cores: str | None, target_cores: str | None) -> Options:
-    """How to run, from the options of a command."""
+def options_of(
+    scenarios: Sequence[Scenario], allow_remote: bool, cores: str | None, target_cores: str | None
+) -> Options:
+    """How to run these, from the options of a command."""
     from loadtest.run.runner import Options
 
     own, targets = read_cores("--cores", cores), read_cores("--target-cores", target_cores)
+    if targets and not any(scenario.target.command for scenario in scenarios):
+        raise stop("--target-cores: there is no target.command, and only a target that it starts can be given cores")
     return Options(allow_remote, own, targets, command=" ".join(COMMAND))
 
 
@@ -231,6 +239,7 @@ def ab(
     scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a key of both.")] = None,
     set_b: Annotated[list[str] | None, typer.Option("--set-b", help="Override a key of B.")] = None,
+    short: Annotated[bool, typer.Option(help="A short form: few clients, few seconds; function, not speed.")] = False,
     repetitions: Annotated[int, typer.Option(min=1, help="How often each is run, in turn.")] = 3,
     duration: Annotated[float | None, typer.Option(help="Seconds to measure instead of the scenario's.")] = None,
     json_files: Annotated[tuple[Path, Path] | None, typer.Option("--json", help="Files for both results.")] = None,
@@ -244,9 +253,9 @@ def ab(
     from loadtest.run.repeat import together
 
     check_folders(*(json_files or ()))
-    both = read_scenario(scenario, set_ or [], False, duration)
-    other = read_scenario(scenario, [*(set_ or []), *(set_b or [])], False, duration)
-    options = options_of(allow_remote, cores, target_cores)
+    both = read_scenario(scenario, set_ or [], short, duration)
+    other = read_scenario(scenario, [*(set_ or []), *(set_b or [])], short, duration)
+    options = options_of([both, other], allow_remote, cores, target_cores)
     found = carry_out(alternate(both, other, options, repetitions), options, quiet)
     if not all(found):
         raise stop("interrupted before both had been run", INTERRUPTED)

@@ -70,6 +70,36 @@ def test_a_folder_that_is_not_there_is_told_before_anything_runs(
     assert said == "/nonexistent/a.json: there is no folder /nonexistent"
 
 
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_folder_is_no_file_to_write_to(
+    capsys: pytest.CaptureFixture[str], scenario: Path, tmp_path: Path, option: str
+) -> None:
+    said = refused(capsys, "run", str(scenario), option, str(tmp_path))
+    assert said == f"{tmp_path}: is a folder; expected the name of a file"
+    if option == "--json":
+        assert refused(capsys, "ab", str(scenario), option, str(tmp_path / "a.json"), str(tmp_path)) == said
+
+
+@pytest.mark.parametrize("command", ["run", "ab"])
+def test_cores_of_a_target_that_nobody_starts_are_refused(
+    capsys: pytest.CaptureFixture[str], scenario: Path, command: str
+) -> None:
+    core = str(min(os.sched_getaffinity(0)))
+    said = refused(capsys, command, str(scenario), "--target-cores", core)
+    assert said.startswith("--target-cores: there is no target.command")
+
+
+def test_both_of_a_comparison_may_be_short(capsys: pytest.CaptureFixture[str], scenario: Path, tmp_path: Path) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    words = ["--set", "subscribers.audience.count=90", "--set", "duration=60", "--short", "--quiet"]
+    words += ["--repetitions", "1", "--json", *map(str, files)]
+    assert cli.main(["ab", str(scenario), *words]) == cli.FAILED
+    assert capsys.readouterr().out.count("BROKEN OFF: nobody takes connections") == 4
+    for file in files:
+        ran = yaml.safe_load(read_results(file).scenario.text)
+        assert ran["duration"] == 5 and ran["subscribers"][0]["count"] == 5
+
+
 def test_repetitions_do_not_go_with_a_search(capsys: pytest.CaptureFixture[str], scenario: Path) -> None:
     assert "--repetitions" in refused(capsys, "run", str(scenario), "--find-limit", "--repetitions", "2")
 
