@@ -80,7 +80,7 @@ def _head(results: Results) -> str:
         "Started": f"{results.started}, took {shown(results.duration)} s, seed {results.scenario.seed}",
         "Command": results.command,
     }
-    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items())
+    items = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in rows.items() if text)
     kind = results.verdict.replace(" ", "-")
     verdict = f'<p class="verdict {kind}">{escape(verdict_line(results).plain)}</p>'
     return f"<header><h1>{escape(results.scenario.name)}</h1>{verdict}<dl>{items}</dl></header>\n"
