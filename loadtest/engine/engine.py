@@ -99,7 +99,7 @@ class ClientEngine:
         self._kept: dict[int, Kept] = {}
         self._drops = 0  # of sockets that are closed or silenced
         self._reels: dict[int, Reel] = {}  # by address
-        self._generation, self._urgent = 0, urgent
+        self._generation, self._urgent, self._real_time = 0, urgent, False
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.table = Table(L.ENGINE, 1)
         self.state: Any = self.table.rows[0]
@@ -143,9 +143,15 @@ class ClientEngine:
         if self._urgent and len(os.sched_getaffinity(0)) > 1:  # on one core control and a target would starve
             try:
                 os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
+                self._real_time = True
             except (OSError, AttributeError):
                 pass  # without the right to it, packets leave a little later when the core is busy
         run(self.table.address)
+
+    @property
+    def scheduling(self) -> str:
+        """How the system runs the thread: "real-time" when it goes before all others, else "normal"."""
+        return "real-time" if self._real_time else "normal"
 
     def stop(self) -> None:
         """End the thread and close every socket that is still ours. Again: nothing."""

@@ -15,7 +15,7 @@ from loadtest.run.people import Roster
 from loadtest.run.report import Window
 from loadtest.run.sampler import Sampler
 from loadtest.run.target import Target
-from loadtest.run.tool import Tool
+from loadtest.run.tool import Cores, Mark, Tool, cores_of
 from loadtest.run.watch import Watch
 from loadtest.scenario.schema import Scenario, Subscribers
 
@@ -40,32 +40,41 @@ class Measuring:
         self.sampler = Sampler(self.moment, self.tool.late_ms)
         self.watch = Watch(roster, crowd, engine, target, self.sampler, ending)
         self.window: Window | None = None
+        self.joins: tuple[Mark, Mark] | None = None  # before and after the joins at the start
 
     def moment(self) -> Moment:
         """Everything that is counted, now."""
         totals, usage = self.engine.totals(), self.target.usage()
         return Moment(time.monotonic(), totals, self.tool.mark(), usage, self.crowd.watching)
 
+    async def join(self) -> None:
+        """Everybody in for the first time; the tool's marks are kept, however that ends."""
+        before = self.tool.mark()
+        try:
+            await self.joining.first(self.roster.everybody)
+        finally:
+            self.joins = before, self.tool.mark()
+
     async def measure(self) -> None:
         """The scenario's duration, with all its events."""
         events = Events(self.scenario, self.roster, self.crowd, self.target, self.joining.again, self.ending)
         self.engine.forget_maxima()
         self.decoding.count_anew()
-        before = self.moment()
+        before, cores = self.moment(), cores_of(self.target.pid)
         self.sampler.attendance = attendance = Attendance(before, self._receivers())
         self.watch.events = events
         events.start()
         try:
             await self.ending.pause(self.scenario.duration)
         finally:
-            self._close(before, attendance)
+            self._close(before, attendance, cores)
             await events.stop()
             self.watch.note_silence()
 
-    def _close(self, before: Moment, attendance: Attendance) -> None:
+    def _close(self, before: Moment, attendance: Attendance, cores: Cores) -> None:
         after, self.sampler.attendance = self.moment(), None
         attendance.add(after)
-        self.window = Window(before, after, attendance, self.tool.late_ms(), self.decoding.figures())
+        self.window = Window(before, after, attendance, self.tool.late_ms(), self.decoding.figures(), cores)
 
     def _receivers(self) -> set[int]:
         """The numbers of the groups that receive."""

@@ -24,8 +24,8 @@ from loadtest.run.figures import (
 )
 from loadtest.run.steps import Step
 from loadtest.run.target import Usage
-from loadtest.run.tool import asides, bottlenecks
-from loadtest.scenario.expect import evaluate
+from loadtest.run.tool import Cores, Mark, asides, bottlenecks, crowded, held_up_joins, others, slow_control
+from loadtest.scenario.expect import evaluate, figure_of
 from loadtest.scenario.load import as_text
 from loadtest.scenario.schema import Scenario
 
@@ -44,6 +44,7 @@ class Window:
     attendance: Attendance  # who was there meanwhile, and how long
     late: float  # ms: how late publishers' packets left at most
     decoding: Figures
+    cores: Cores = Cores()
 
 
 @dataclass
@@ -74,17 +75,19 @@ class Seen:
     broken_off: str = ""
     duration: float = 0.0  # s
     pid: int | None = None
+    joining: tuple[Mark, Mark] | None = None  # the tool before and after the joins at the start
+    scheduling: str = ""  # of the engine's thread
 
 
 def results_of(scenario: Scenario, command: str, seen: Seen) -> Results:
     """All of it."""
     figures, groups = figures_of(seen)
     expect = evaluate(scenario.expect, figures, groups)
-    in_the_way = obstacles(seen)
+    in_the_way = obstacles(seen, scenario)
     return Results(
         scenario=RanScenario(name=scenario.name, text=as_text(scenario), seed=scenario.seed),
         target=RanTarget(url=scenario.target.url, driver=scenario.target.driver, pid=seen.pid),
-        machine=dict(machine()),
+        machine={**machine(), **({"engine thread": seen.scheduling} if seen.scheduling else {})},
         command=command,
         started=seen.started,
         duration=round(seen.duration, 3),
@@ -116,15 +119,38 @@ def doubts(figures: Figures) -> list[str]:
     return [text.format(value) for name, text in DOUBTS.items() if (value := figures.get(name))]
 
 
-def obstacles(seen: Seen) -> list[str]:
-    """In what ways the tool itself was in the way."""
+def obstacles(seen: Seen, scenario: Scenario) -> list[str]:
+    """In what ways the tool itself was in the way of what is expected."""
     window = seen.window
-    return bottlenecks(window.before.tool, window.after.tool, window.late) if window else []
+    joins = expects_joins(scenario)
+    found = held_up_joins(*seen.joining) if seen.joining and joins else []
+    if window is None:
+        return found
+    before, after = window.before, window.after
+    found += bottlenecks(before.tool, after.tool, window.late)
+    if joins and scenario.churn.joins:
+        found += slow_control(before.tool, after.tool)
+    if before.target and after.target and after.at > before.at:
+        seconds = after.at - before.at
+        tool, target = after.tool.cpu - before.tool.cpu, after.target.cpu - before.target.cpu
+        found += crowded(tool / seconds, target / seconds, window.cores)
+    return found
+
+
+def expects_joins(scenario: Scenario) -> bool:
+    """Whether a limit is on what joins did or took."""
+    return any(figure_of(name)[1].partition(".")[0] in ("join", "joins") for name in scenario.expect)
 
 
 def asides_of(seen: Seen) -> list[str]:
-    """What else of the tool's a reader must know."""
-    return asides(seen.window.before.tool, seen.window.after.tool) if seen.window else []
+    """What else of the tool and the machine a reader must know."""
+    if seen.window is None:
+        return []
+    before, after = seen.window.before, seen.window.after
+    found = asides(before.tool, after.tool)
+    if before.target and after.target:  # else the target would be one of the others
+        found += others(before.tool, after.tool, after.target.cpu - before.target.cpu)
+    return found
 
 
 def figures_of(seen: Seen) -> tuple[Figures, dict[str, Figures]]:

@@ -191,11 +191,11 @@ class Run:
                 self.seen.notes.append(f"the look at the counters failed: {type(failure).__name__}: {failure}")
 
     async def _join_first(self, measuring: Measuring) -> None:
-        joining = measuring.joining
         try:
-            await joining.first(self.roster.everybody)
+            await measuring.join()
         finally:
-            self._first = measuring.crowd.done, joining.seconds
+            self._first = measuring.crowd.done, measuring.joining.seconds
+            self.seen.joining, self.seen.scheduling = measuring.joins, measuring.engine.scheduling
 
     async def _pause_and_measure(self, measuring: Measuring) -> None:
         await self.ending.pause(SETTLE)

@@ -265,7 +265,8 @@ async def test_restarted_target_is_joined_again_by_everybody(tmp_path: Path) -> 
         results = await asyncio.wait_for(one.go(), 80)
     story = seen(results)
     assert figure(results, "joins.done") == everybody and figure(results, "joins.failed") == 0, story
-    assert not results.notes and not results.faults, story
+    ours = [note for note in results.notes if not note.startswith("other processes")]
+    assert not ours and not results.faults, story
     assert figure(results, "freezes.count") == 0, "new sessions, new streams"
 
 

@@ -322,6 +322,7 @@ def test_the_thread_goes_before_others_only_where_they_have_a_core_too(cores: in
         os.sched_setaffinity(0, set(sorted(allowed)[:cores]))
         urgent = cores > 1 and len(allowed) > 1 and may_be_urgent()
         assert asyncio.run(policy()) == (os.SCHED_FIFO if urgent else os.SCHED_OTHER)
+        assert served.engine.scheduling == ("real-time" if urgent else "normal")
     finally:
         os.sched_setaffinity(0, allowed)
         served.close()

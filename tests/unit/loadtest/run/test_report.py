@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from loadtest.results.schema import from_json, to_json
 from loadtest.run.figures import Attendance, Moment
 from loadtest.run.report import Joins, Seen, Window, results_of
 from loadtest.run.steps import Step
-from loadtest.run.tool import Mark
+from loadtest.run.target import Usage
+from loadtest.run.tool import Cores, Mark
 from tests.unit.loadtest.run.scenarios import scenario_of
 
 MARK = Mark(at=0, cpu=0, engine=0, drops=0, held_lost=0, events_lost=0, captures_lost=0)
@@ -72,6 +74,59 @@ def test_packets_that_could_not_be_opened_are_told() -> None:
 )
 def test_the_verdict(late: float, changes: dict[str, Any], verdict: str) -> None:
     assert results_of(SCENARIO, "", replace(seen(late), **changes)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("expect", "verdict"),
+    [
+        ({"joins.failed": "== 0"}, "no verdict"),
+        ({"join.frame.p95": "<= 1000 ms"}, "no verdict"),
+        ({"packets.rate": "> 1"}, "passed"),
+    ],
+)
+def test_a_tool_that_held_joins_up_can_t_judge_them(expect: dict[str, str], verdict: str) -> None:
+    scenario = SCENARIO.model_copy(update={"expect": expect})
+    found = results_of(scenario, "", replace(seen(), joining=(MARK, replace(MARK, at=4, control=4))))
+    note = "no verdict: the load test's thread for joins used 100% of its core while clients joined"
+    assert found.verdict == verdict and found.notes == ([note] if verdict == "no verdict" else [])
+
+
+@pytest.mark.parametrize(("joins", "verdict"), [(5.0, "no verdict"), (0.0, "passed")])
+def test_a_tool_that_held_up_joins_of_churn_can_t_judge_them(joins: float, verdict: str) -> None:
+    run = seen()
+    assert run.window
+    after = replace(run.window.after, tool=replace(run.window.after.tool, control=9.5))
+    scenario = SCENARIO.model_copy(update={"churn": SCENARIO.churn.model_copy(update={"joins": joins})})
+    found = results_of(scenario, "", replace(run, window=replace(run.window, after=after)))
+    assert found.verdict == verdict
+
+
+def beside(cores: Cores, target: float, busy: float) -> Seen:
+    """Ten seconds in which the tool used 4 s of CPU, the target and the whole machine so much."""
+    run = seen()
+    assert run.window
+    before = replace(run.window.before, target=Usage(10, 1, 1, 1))
+    after = replace(run.window.after, target=Usage(20, 1 + target, 1, 1))
+    after = replace(after, tool=replace(after.tool, cpu=4, busy=busy))
+    return replace(run, window=replace(run.window, before=before, after=after, cores=cores))
+
+
+def test_a_tool_that_shared_full_cores_with_the_target_can_t_judge() -> None:
+    found = results_of(SCENARIO, "", beside(Cores({0}, {0}), 6, 10))
+    assert found.verdict == "no verdict"
+    assert found.notes == ["no verdict: the load test and the target used 1.0 of the 1 cores that they share"]
+    assert results_of(SCENARIO, "", beside(Cores({0}, {1}), 6, 10)).verdict == "passed"
+
+
+def test_other_processes_are_told_and_change_no_verdict() -> None:
+    found = results_of(SCENARIO, "", beside(Cores({0}, {1}), 6, 10 + 5 * (os.cpu_count() or 1)))
+    assert found.verdict == "passed" and found.notes == ["other processes took 50% of the machine"]
+
+
+def test_the_machine_says_how_the_engine_s_thread_was_run() -> None:
+    found = results_of(SCENARIO, "", replace(seen(), scheduling="real-time"))
+    assert found.machine["engine thread"] == "real-time" and from_json(to_json(found)) == found
+    assert "engine thread" not in results_of(SCENARIO, "", seen()).machine
 
 
 def test_a_run_that_came_nowhere_has_results_all_the_same() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,20 @@ import pytest
 from loadtest.clips.reel import Reel
 from loadtest.engine.engine import LinkSettings
 from loadtest.engine.layout import MS
-from loadtest.run.tool import BUSY, LATE_MS, Mark, Tool, allow_sockets, asides, bottlenecks
+from loadtest.run.tool import (
+    BUSY,
+    LATE_MS,
+    Cores,
+    Mark,
+    Tool,
+    allow_sockets,
+    asides,
+    bottlenecks,
+    cores_of,
+    crowded,
+    held_up_joins,
+    others,
+)
 from tests.unit.loadtest.engine.clients import START, STUN, Served
 
 NOTHING = Mark(at=100, cpu=0, engine=0, drops=0, held_lost=0, events_lost=0, captures_lost=0)
@@ -30,6 +44,7 @@ def test_a_tool_that_had_time_was_not_in_the_way(served: Served) -> None:
     client.send(20)
     served.run(10)
     after = tool.mark()
+    assert after.control >= before.control and after.busy >= before.busy > 0
     assert after.at >= before.at and after.cpu >= before.cpu and (after.drops, after.held_lost) == (0, 0)
     assert bottlenecks(before, replace(after, at=before.at + 10, cpu=before.cpu), tool.late_ms()) == []
 
@@ -79,6 +94,55 @@ def test_a_busy_tool_is_told() -> None:
     (found,) = bottlenecks(NOTHING, replace(NOTHING, at=110, cpu=640), 0)
     assert found.startswith("the load test used 64.0 of its ")
     assert bottlenecks(NOTHING, replace(NOTHING, at=110, engine=10 * BUSY - 0.1), 0) == []
+
+
+def test_a_tool_that_was_full_while_clients_joined_is_told() -> None:
+    (found,) = held_up_joins(NOTHING, replace(NOTHING, at=104, control=3.8))
+    assert found == "the load test's thread for joins used 95% of its core while clients joined"
+    (found,) = held_up_joins(NOTHING, replace(NOTHING, at=104, engine=3.8, control=3.0))
+    assert found == "the load test's own packet loop used 95% of its core while clients joined"
+    assert held_up_joins(NOTHING, replace(NOTHING, at=104, control=3.6)) == []
+
+
+def test_joins_that_took_no_time_are_held_up_only_by_what_was_lost() -> None:
+    burst = replace(NOTHING, at=100.1, cpu=64, engine=0.1, control=0.1)
+    assert held_up_joins(NOTHING, burst) == [] and held_up_joins(NOTHING, NOTHING) == []
+    (found,) = held_up_joins(NOTHING, replace(burst, events_lost=3))
+    assert found == "3 STUN or DTLS datagrams were lost in the load test while clients joined"
+
+
+@pytest.mark.parametrize(
+    ("tool", "target", "ours", "theirs", "told"),
+    [
+        (0.9, 1.0, {0, 1}, {0, 1}, "1.9 of the 2 cores"),
+        (0.8, 1.0, {0, 1}, {0, 1}, ""),
+        (0.9, 1.0, {0}, {1}, ""),  # each has its own
+        (0.9, 1.0, {0, 1}, set(), ""),  # a target elsewhere
+        (0.5, 0.5, {1}, {1}, "1.0 of the 1 cores"),
+        (0.6, 0.9, {1}, {0, 1}, ""),  # the target has a core to itself
+        (0.6, 1.4, {1}, {0, 1}, "1.0 of the 1 cores"),
+        (1.7, 2.2, {0, 1}, {1, 2, 3}, ""),
+        (1.7, 2.3, {0, 1}, {1, 2, 3}, "1.0 of the 1 cores"),
+    ],
+)
+def test_full_cores_that_tool_and_target_share_are_told(
+    tool: float, target: float, ours: set[int], theirs: set[int], told: str
+) -> None:
+    found = crowded(tool, target, Cores(ours, theirs))
+    assert found == ([f"the load test and the target used {told} that they share"] if told else [])
+
+
+def test_cores_are_those_that_a_process_may_use() -> None:
+    ours = os.sched_getaffinity(0)
+    assert cores_of(os.getpid()) == Cores(ours, ours)
+    assert cores_of(None) == cores_of(2**22 + 1) == Cores(ours, set())
+
+
+def test_what_other_processes_took_is_told() -> None:
+    cores = os.cpu_count() or 1
+    after = replace(NOTHING, at=110, cpu=3, busy=5 + 2.5 * cores)
+    assert others(NOTHING, after, 2) == ["other processes took 25% of the machine"]
+    assert others(NOTHING, replace(after, busy=5 + 0.9 * cores), 2) == others(NOTHING, NOTHING, 0) == []
 
 
 def test_marks_at_the_same_time_are_no_error() -> None:
