@@ -138,8 +138,9 @@ def obstacles(seen: Seen, scenario: Scenario) -> list[str]:
 
 
 def expects_joins(scenario: Scenario) -> bool:
-    """Whether a limit is on what joins did or took."""
-    return any(figure_of(name)[1].partition(".")[0] in ("join", "joins") for name in scenario.expect)
+    """Whether a limit is on how long joins took, which is the tool's own time when it was full."""
+    figures = [figure_of(name)[1] for name in scenario.expect]
+    return any(name.startswith("join.") or name == "joins.rate" for name in figures)
 
 
 def asides_of(seen: Seen) -> list[str]:
