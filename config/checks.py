@@ -19,6 +19,8 @@ __all__ = ["Fault", "Listener", "all_faults", "listeners", "port_faults"]
 
 SECRET_LENGTH = 32
 """Characters: HS256 signs with SHA-256, whose keys should be no shorter than its 32 bytes (RFC 7518, 3.2)."""
+PUBLISHED = frozenset({"for-development-only-not-a-secret"})
+"""Secrets that everybody can read in the files that come with Weir (dev.yaml)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +136,22 @@ def auth_faults(config: Config) -> Iterator[Fault]:
     if ipaddress.ip_address(config.http.host).is_loopback:
         return
     for key, secret in auth.keys.items():
-        if len(secret) < SECRET_LENGTH:
+        if secret in PUBLISHED:
+            found, wanted = "the published secret of dev.yaml", "one of your own, because http.host is beyond loopback"
+            yield Fault(("auth", "keys", key), found, wanted, (("http", "host"),))
+        elif len(secret) < SECRET_LENGTH:
             found, wanted = f"a secret of {len(secret)} characters", f"at least {SECRET_LENGTH}"
             yield Fault(("auth", "keys", key), found, wanted, (("http", "host"),))
 
 
 def ice_faults(config: Config) -> Iterator[Fault]:
-    """TURN servers without the name and password that browsers insist on."""
+    """TURN servers need name and password, or the secret that they are made from; never both."""
     for index, server in enumerate(config.ice_servers):
         turn = any(url.startswith("turn") for url in server.urls)
         for name in ("username", "credential"):
-            if turn and not getattr(server, name):
+            if server.secret is not None and getattr(server, name) is not None:
+                yield Fault(("ice_servers", index, name), "text beside a secret", "one of the two: secret makes it")
+            elif turn and server.secret is None and not getattr(server, name):
                 yield Fault(("ice_servers", index, name), "nothing", "text, because a turn: URL needs it")
 
 

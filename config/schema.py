@@ -39,8 +39,31 @@ def _origin(value: str) -> str:
     return value
 
 
+def _host_name(value: str) -> str:
+    if not re.fullmatch(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*", value):
+        raise ValueError("not a host name")
+    return value
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value)
+    return value
+
+
+def _base_path(value: str) -> str:
+    if not re.fullmatch(r"((/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+)?", value):
+        raise ValueError("not a path")
+    return value
+
+
+def _header_text(value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise ValueError("not printable ASCII")
+    return value
+
+
 def _ice_url(value: str) -> str:
-    if not re.fullmatch(r"(stuns?|turns?):[^\s/]+", value):
+    if not re.fullmatch(r"(stuns?|turns?):[!#-.0-;=?-\[\]-~]+", value):
         raise ValueError("not a STUN or TURN URL")
     return value
 
@@ -61,6 +84,29 @@ Origin = Annotated[
     str,
     AfterValidator(_origin),
     Field(json_schema_extra=_expect('"*" or an origin such as https://example.org, without a path')),
+]
+HostName = Annotated[
+    str,
+    AfterValidator(_host_name),
+    Field(json_schema_extra=_expect("a host name in small letters such as meet.example.org, without a port")),
+]
+Network = Annotated[
+    str,
+    AfterValidator(_network),
+    Field(json_schema_extra=_expect("an address or a network such as 10.0.0.0/8, without host bits")),
+]
+BasePath = Annotated[
+    str,
+    AfterValidator(_base_path),
+    Field(
+        max_length=200,
+        json_schema_extra=_expect(
+            '"" or a path such as /media: letters, digits, ".", "_", "~" and "-", no slash at its end'
+        ),
+    ),
+]
+HeaderText = Annotated[
+    str, AfterValidator(_header_text), Field(json_schema_extra=_expect("text of printable ASCII characters"))
 ]
 IceUrl = Annotated[
     str,
@@ -106,10 +152,27 @@ class Http(Section):
     )
     private_key: str | None = Field(default=None, description="PEM file with the certificate's private key.")
     cors_origins: list[Origin] = Field(
-        default=["*"], description='Origins of web pages that may call the API; "*" stands for all.'
+        default=["*"], description='Origins of web pages that may call the API with a token; "*" stands for all.'
     )
+    names: list[HostName] = Field(
+        default=[], max_length=64, description="Host names of this node, for clients and pages that have no token."
+    )
+    trusted_proxies: list[Network] = Field(
+        default=[], max_length=64, description="Addresses of proxies whose word about their clients counts."
+    )
+    base_path: BasePath = Field(default="", description="Path below which a proxy shows the node.")
     max_body: int = Field(
         default=256 * KIB, ge=4 * KIB, le=16 * MIB, description="Largest accepted request body, in bytes."
+    )
+    header_timeout: Seconds = Field(
+        default=10.0, description="Seconds within which a connection agrees on TLS, and then sends a request's headers."
+    )
+    body_timeout: Seconds = Field(default=10.0, description="Seconds that a request's body may take.")
+    idle_timeout: Seconds = Field(default=75.0, description="Seconds that a connection may be idle after a request.")
+    write_timeout: Seconds = Field(default=30.0, description="Seconds that an answer may wait for its reader.")
+    connections: int = Field(default=4096, ge=16, le=1 << 20, description="Connections at once.")
+    connections_per_source: int = Field(
+        default=512, ge=1, le=1 << 20, description="Connections at once from one source address."
     )
 
 
@@ -173,7 +236,14 @@ class Limits(Section):
     )
     joins_burst: int = Field(default=20, ge=1, le=100_000, description="Joins at once from one source address.")
     unlimited_loopback_joins: bool = Field(
-        default=False, description="Whether joins from loopback addresses are free of the two limits above."
+        default=False,
+        description="Whether clients on loopback addresses are free of limits on joins, refusals and connections.",
+    )
+    refusals_per_second: float = Field(
+        default=5.0, gt=0, le=100_000, description="Refused requests per second from one source, in the long run."
+    )
+    refusals_burst: int = Field(
+        default=50, ge=1, le=100_000, description="Refused requests at once from one source; beyond: 429."
     )
 
 
@@ -236,8 +306,14 @@ class IceServer(Section):
     """A STUN or TURN server that clients are told of."""
 
     urls: list[IceUrl] = Field(min_length=1, description="URLs of the server.")
-    username: str | None = Field(default=None, description="User name for TURN.")
-    credential: str | None = Field(default=None, repr=False, description="Password for TURN.")
+    username: HeaderText | None = Field(default=None, description="User name for TURN.")
+    credential: HeaderText | None = Field(default=None, repr=False, description="Password for TURN.")
+    secret: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, repr=False, description="Secret that the TURN server shares: names and passwords that run out."
+    )
+    ttl: int = Field(
+        default=86_400, ge=60, le=30 * 86_400, description="Seconds for which a name made from the secret is good."
+    )
 
 
 class Log(Section):

@@ -8,21 +8,18 @@ import ctypes
 import gc
 import os
 import signal
-import ssl
 import threading
 import time
 from collections.abc import Callable
-
-from aiohttp import web
 
 from config.schema import Config
 from mediaserver.engine.engine import Engine
 from mediaserver.logs import get_logger
 from mediaserver.metrics import make_metrics, render
-from mediaserver.signalling.app import Context, make_app
-from mediaserver.signalling.ratelimit import RateLimit
+from mediaserver.signalling.app import make_app
+from mediaserver.signalling.context import Context
+from mediaserver.signalling.server import HttpServer
 from mediaserver.signalling.sessions import Sessions
-from mediaserver.signalling.tokens import Tokens
 
 log = get_logger("weir.node")
 malloc_trim = ctypes.CDLL(None).malloc_trim
@@ -41,36 +38,29 @@ class Node:
         self.sessions = Sessions(config, self.engine)
         registry = make_metrics(self.engine, self.sessions)
         self.ready = False
-        limits = config.limits
-        self.app = make_app(
-            Context(
-                config=config,
-                sessions=self.sessions,
-                tokens=Tokens(config.auth),
-                joins=RateLimit(limits.joins_per_second, limits.joins_burst),
-                metrics=lambda: render(registry),
-                ready=lambda: self.ready and not self.sessions.closing,
-            )
+        context = Context(
+            config,
+            self.sessions,
+            metrics=lambda: render(registry),
+            ready=lambda: self.ready and not self.sessions.closing,
         )
-        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self.http = HttpServer(make_app(context), config)
         self._checker: asyncio.Task[None] | None = None
         self._given_back = 0
         self._trimmed = 0.0
 
     async def start(self) -> None:
         """Begin to take joins. Raises OSError when an address is taken."""
-        http = self.config.http
         try:
             await self.engine.start()
-            await self._runner.setup()
-            await web.TCPSite(self._runner, http.host, http.port, ssl_context=tls_context(self.config)).start()
+            await self.http.start()
         except BaseException:
-            await self._runner.cleanup()
+            await self.http.stop()
             await self.engine.stop()
             raise
         self._checker = asyncio.get_running_loop().create_task(self._check())
         self.ready = True
-        log.info("ready", http=http.port, media=[worker.port for worker in self.engine.workers])
+        log.info("ready", http=self.config.http.port, media=[worker.port for worker in self.engine.workers])
 
     async def _check(self) -> None:
         while True:
@@ -101,7 +91,7 @@ class Node:
         if self._checker is not None:
             self._checker.cancel()
         await self.sessions.close(self.config.shutdown_grace * (1 - LAST_WORDS))
-        await self._runner.cleanup()
+        await self.http.stop()
         await self.engine.stop()
         log.info("stopped", seconds=round(time.monotonic() - began, 3))
 
@@ -110,15 +100,6 @@ def yield_to_media() -> None:
     """Lower this thread's priority below the workers': on a shared core the control plane must not delay a packet."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
-
-
-def tls_context(config: Config) -> ssl.SSLContext | None:
-    """HTTPS when the configuration names a certificate."""
-    if config.http.certificate is None or config.http.private_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.http.certificate, config.http.private_key)
-    return context
 
 
 async def serve(config: Config, on_progress: Callable[[str, int, int], None]) -> None:
@@ -132,6 +113,8 @@ async def serve(config: Config, on_progress: Callable[[str, int, int], None]) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if node.http.certificates is not None:  # else SIGHUP ends the node, as when its terminal is closed
+        loop.add_signal_handler(signal.SIGHUP, node.http.reload)
     on_progress("listening", 1, 1)
     try:
         await stop.wait()

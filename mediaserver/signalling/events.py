@@ -16,8 +16,10 @@ from aiohttp import web
 from mediaserver.rooms.room import Viewer
 from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
-from mediaserver.signalling.app import CONTEXT, json_body, session_of
+from mediaserver.signalling.context import CONTEXT
+from mediaserver.signalling.joins import resource_path
 from mediaserver.signalling.problems import Problem
+from mediaserver.signalling.requests import json_body, session_of
 
 NAMES = ("active", "inactive", "layers", "viewercount")
 PERIOD = 1.0  # seconds between looks at bitrates and viewers
@@ -39,7 +41,9 @@ async def subscribe(request: web.Request) -> web.Response:
         del streams[next(iter(streams))]
     stream_id = secrets.token_urlsafe(8)
     streams[stream_id] = frozenset(names or NAMES)
-    return web.Response(status=201, headers={"Location": f"{request.path}/{stream_id}"})
+    return web.Response(
+        status=201, headers={"Location": f"{resource_path(request, 'whep', session.id)}/sse/{stream_id}"}
+    )
 
 
 async def unsubscribe(request: web.Request) -> web.Response:

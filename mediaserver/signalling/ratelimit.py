@@ -1,4 +1,4 @@
-"""A token bucket for each source address, so that one source can't keep the node busy with joins."""
+"""A token bucket for each source address, so that one source can't keep the node busy with joins or refusals."""
 
 from __future__ import annotations
 
@@ -19,21 +19,28 @@ def source_of(address: str) -> str:
 
 
 class RateLimit:
-    """`burst` joins at once from a source, and `rate` a second after that. A rate of 0 means no limit."""
+    """`burst` at once from a source, and `rate` a second after that. A rate of 0 means no limit."""
 
     def __init__(self, rate: float, burst: int) -> None:
         self.rate, self.burst = rate, burst
         self._sources: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, address: str, now: float) -> float:
-        """Count one join from an address. 0: granted; else the seconds to wait."""
-        if self.rate <= 0:
-            return 0.0
-        source = source_of(address)
-        left, at = self._sources.pop(source, (float(self.burst), now))
-        left = min(left + (now - at) * self.rate, float(self.burst))
-        granted = left >= 1.0
-        self._sources[source] = (left - 1.0 if granted else left, now)
-        if len(self._sources) > MAX_SOURCES:
-            self._sources.popitem(last=False)
-        return 0.0 if granted else (1.0 - left) / self.rate
+    def take(self, source: str, now: float) -> float:
+        """Count one from a source. 0: granted; else the seconds to wait."""
+        source, wait = source_of(source), self.wait(source, now)
+        if self.rate > 0:
+            left = self._left(source, now)
+            self._sources[source] = (left if wait else left - 1.0, now)
+            self._sources.move_to_end(source)
+            if len(self._sources) > MAX_SOURCES:
+                self._sources.popitem(last=False)
+        return wait
+
+    def wait(self, source: str, now: float) -> float:
+        """The seconds until one would be granted to a source; 0 when it would be now. Counts nothing."""
+        left = self._left(source_of(source), now)
+        return 0.0 if self.rate <= 0 or left >= 1.0 else (1.0 - left) / self.rate
+
+    def _left(self, source: str, now: float) -> float:
+        left, at = self._sources.get(source, (float(self.burst), now))
+        return min(left + (now - at) * self.rate, float(self.burst))

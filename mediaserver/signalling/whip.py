@@ -3,48 +3,58 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
 from mediacodecs.sdp import IceFragment, SdpError, parse_fragment, serialise_fragment
 from mediaserver.rooms.room import Publisher
 from mediaserver.signalling.answers import LocalTransport, host_candidates
-from mediaserver.signalling.app import (
-    CONTEXT,
-    accepts,
-    bearer_of,
-    counted,
-    created,
-    ice_links,
-    limit_joins,
-    name_of,
-    session_of,
-    text_body,
-)
+from mediaserver.signalling.context import CONTEXT
+from mediaserver.signalling.grants import Bearer, allow, allow_sources
+from mediaserver.signalling.ice_servers import ice_links
+from mediaserver.signalling.joins import counted, created, resource_path
+from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.tokens import allow
+from mediaserver.signalling.requests import accepts, bearer_of, limit_joins, name_of, session_of, text_body
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 
 
-def resource_path(request: web.Request, session_id: str) -> str:
-    """The path of a session below the path that was posted to."""
-    kind = request.path.split("/")[1]
-    room, identity = (quote(request.match_info[part], safe="") for part in ("room", "identity"))
-    return f"/{kind}/{room}/{identity}/{session_id}"
+SOURCES = {"camera": False, "screen_share": True}
+"""What `?source=` may say of an offer's video, and whether that is a screen."""
+
+
+def is_screen(request: web.Request) -> bool:
+    """Whether `?source=` says that a screen is published. Raises Problem 400."""
+    source = request.query.get("source", "camera")
+    if source not in SOURCES:
+        raise Problem(400, f"source is one of {', '.join(SOURCES)}, not {source[:40]!a}.")
+    return SOURCES[source]
+
+
+def check_sources(bearer: Bearer, offer: str, *, screen: bool) -> None:
+    """Raise Problem 403 when the offer has a track that the token's canPublishSources leaves out."""
+    if bearer.sources is None:
+        return
+    try:
+        kinds = {media.kind for media in read_publisher_offer(offer).media}
+    except NegotiationError as error:
+        raise Problem(error.status, str(error), reason="offer") from error
+    allow_sources(bearer, kinds, screen=screen)
 
 
 async def post(request: web.Request) -> web.Response:
     """POST an offer: 201 with the answer."""
-    context = request.app[CONTEXT]
-    limit_joins(request)
+    context, bearer = request.app[CONTEXT], bearer_of(request)
     room, identity = name_of(request, "room"), name_of(request, "identity")
-    allow(bearer_of(request), room=room, publish=True, identity=identity)
+    allow(bearer, room=room, publish=True, identity=identity)
+    limit_joins(request)
+    screen = is_screen(request)
     accepts(request, "application/sdp")
     offer = await text_body(request, "application/sdp")
+    check_sources(bearer, offer, screen=screen)
     session, answer = context.sessions.publish(room, identity, offer)
-    return created(session, answer, resource_path(request, session.id), ice_links(context.config))
+    return created(session, answer, resource_path(request, "whip", session.id), ice_links(context.config, session.id))
 
 
 def restart_reply(local: LocalTransport, mid: str | None) -> str:
@@ -109,7 +119,7 @@ def add_resource(app: web.Application, path: str, kind: type[Any]) -> None:
     app.router.add_delete(path, delete_for(kind))
 
 
-def add_routes(app: web.Application) -> None:
-    """WHIP's routes."""
-    app.router.add_post("/whip/{room}/{identity}", counted("whip", post))
-    add_resource(app, "/whip/{room}/{identity}/{id}", Publisher)
+def add_routes(app: web.Application, base: str) -> None:
+    """WHIP's routes below a path."""
+    app.router.add_post(f"{base}/whip/{{room}}/{{identity}}", counted("whip", post))
+    add_resource(app, f"{base}/whip/{{room}}/{{identity}}/{{id}}", Publisher)

@@ -1,0 +1,32 @@
+"""What all HTTP handlers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aiohttp import web
+
+from config.schema import Config
+from mediaserver.signalling.origins import Origins
+from mediaserver.signalling.proxies import Proxies
+from mediaserver.signalling.ratelimit import RateLimit
+from mediaserver.signalling.sessions import Sessions
+from mediaserver.signalling.tokens import Tokens
+
+
+class Context:
+    """The node's parts that requests need, and what is made of its configuration for them."""
+
+    def __init__(
+        self, config: Config, sessions: Sessions, metrics: Callable[[], bytes], ready: Callable[[], bool]
+    ) -> None:
+        limits = config.limits
+        self.config, self.sessions, self.metrics, self.ready = config, sessions, metrics, ready
+        self.tokens = Tokens(config.auth)
+        self.origins = Origins(config)
+        self.proxies = Proxies(config.http.trusted_proxies, config.http.base_path)
+        self.joins = RateLimit(limits.joins_per_second, limits.joins_burst)
+        self.refusals = RateLimit(limits.refusals_per_second, limits.refusals_burst)
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
