@@ -29,6 +29,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Problem as problem:
         return count_refusal(request, problem).response()
     except web.HTTPException as error:
+        if error.status < 400:
+            raise
         return refusal(request, error)
     except (asyncio.CancelledError, ConnectionResetError):
         raise
@@ -52,8 +54,6 @@ async def timed(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def refusal(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
     """The router's own refusals as JSON problems."""
-    if error.status < 400:
-        return error
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = allowed_methods(error)
         detail = f"{ascii(request.method)[1:-1][:40]} is not for this resource; it takes {allowed}."
@@ -63,7 +63,8 @@ def refusal(request: web.Request, error: web.HTTPException) -> web.StreamRespons
 
 
 async def add_safety(request: web.Request, response: web.StreamResponse) -> None:
-    """No answer is run or shown as something else than it says, nor loaded by other sites without CORS."""
+    """No answer is taken for something else, loaded by other sites without CORS, or tells of versions."""
+    response.headers["Server"] = "weir"
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
 

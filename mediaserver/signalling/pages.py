@@ -58,7 +58,7 @@ def to_folder(path: str) -> Handler:
     async def redirect(request: web.Request) -> web.StreamResponse:
         """GET without the slash."""
         query = f"?{request.query_string}" if request.query_string else ""
-        raise web.HTTPPermanentRedirect(f"{path}/{query}")
+        return web.Response(status=308, headers={"Location": f"{path}/{query}"})
 
     return redirect
 

@@ -114,5 +114,5 @@ class Proxies:
 
     def _prefix(self, headers: Headers) -> str:
         given = headers.getall("X-Forwarded-Prefix", [])
-        text = given[0].strip().rstrip("/") if len(given) == 1 else ""
+        text = given[0].strip(" \t").rstrip("/") if len(given) == 1 else ""
         return text if is_prefix(text) else self.base_path

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import time
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -27,6 +29,7 @@ from mediaserver.signalling.tokens import refused
 
 NAME_MAX = 128
 DOTS = {".", ".."}  # browsers and proxies take such a segment, percent-encoded or not, out of a path (RFC 3986 5.2.4)
+STRAY = re.compile(r"%(?![0-9A-Fa-f]{2})")
 CLIENT = web.RequestKey("client", Client)
 PAYER = web.RequestKey("payer", str)
 """Whose bucket of refusals a request draws on."""
@@ -39,10 +42,23 @@ def name_of(request: web.Request, part: str) -> str:
     """A room's or participant's name from the path. Raises Problem 400."""
     name = request.match_info[part]
     if not 1 <= len(name) <= NAME_MAX or not name.isprintable() or not name.strip():
-        raise Problem(400, f"A {part} has 1 to {NAME_MAX} printable characters.")
+        raise Problem(400, f"The name of the {part} has 1 to {NAME_MAX} printable characters.")
     if DOTS.intersection(name.replace("\\", "/").split("/")):
-        raise Problem(400, f"A {part} has no part that is . or .., because paths lose such parts on their way.")
+        raise Problem(
+            400, f"The name of the {part} has a part that is . or .., and paths lose such parts on their way."
+        )
+    if not is_encoded(request.raw_path):
+        raise Problem(400, "The path is not percent-encoded UTF-8.")
     return name
+
+
+def is_encoded(path: str) -> bool:
+    """Whether a path means the same to everybody: each % begins an octet, and the octets are UTF-8 (RFC 3986 2.1)."""
+    try:
+        unquote_to_bytes(path.encode()).decode()
+    except UnicodeError:
+        return False
+    return STRAY.search(path) is None
 
 
 def client_of(request: web.Request) -> Client:

@@ -27,7 +27,7 @@ from mediaserver.signalling.proxies import Proxies
 from mediaserver.signalling.ratelimit import source_of
 
 log = get_logger("weir.http")
-BACKLOG = 1024  # connections that the kernel keeps for us
+BACKLOG = 1024  # connections that the system keeps for us
 BATCH = 64  # connections accepted before other work gets its turn
 LOOK = 0.5  # seconds between two looks at the connections' times; a quarter of the shortest limit if that is less
 BREATH = 1.0  # seconds without accepting after the system had no descriptor for us
@@ -63,7 +63,7 @@ class ServerLog:
     def exception(self, message: str, *parts: object, exc_info: object = None) -> None:
         """An error: of the client if it is one of the parser's, else ours."""
         if isinstance(exc_info, HttpProcessingError | web.RequestPayloadError | ConnectionError):
-            reason = ascii(str(exc_info).partition("\n")[0])[1:-1][:200]
+            reason = ascii(" ".join(getattr(exc_info, "message", str(exc_info)).split()))[1:-1][:200]
             log.debug("a request could not be read", source=str(parts[0] if parts else ""), reason=reason)
         elif isinstance(exc_info, BaseException):
             log.error(message % parts if parts else message, exc_info=exc_info)

@@ -3,7 +3,8 @@
 //   /?room=demo&identity=alice&publish=camera&codec=vp8&simulcast=1&resolution=720&sound=1&token=…
 //   /?room=demo&watch=alice,bob&layer=h&lag=1000
 //
-// `publish` is camera, screen or microphone. `scalability` (L3T3_KEY, …) sets WebRTC's scalabilityMode.
+// `publish` is camera, screen or microphone: it sets up the form, and the reader's press on its button starts it. Anybody can
+// make a link; only the reader can say that this page may see and hear. `scalability` (L3T3_KEY, …) sets WebRTC's scalabilityMode.
 // `window.weir = { publishers, watchers }` holds what runs; each has `pc` (RTCPeerConnection), `stats` and `state`.
 
 import { asProblem, Problem } from "./problem.js";
@@ -12,6 +13,8 @@ import { RoomList } from "./rooms.js";
 import { showProblem } from "./dom.js";
 import { Watcher } from "./watcher.js";
 import { sendCodecs } from "./whip.js";
+
+const ARMING = 500; // ms after the page has come to the front in which a press may still have been meant for the page before
 
 const byId = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
@@ -74,11 +77,22 @@ function publishOptions() {
   };
 }
 
+/** For a moment no press publishes: a page that opens this one under the reader's double click gets nothing by it. */
+let arming = 0;
+function disarm() {
+  const button = publishForm.querySelector("button.primary");
+  button.setAttribute("aria-disabled", "true");
+  clearTimeout(arming);
+  arming = setTimeout(() => button.removeAttribute("aria-disabled"), ARMING);
+}
+
 byId("you").addEventListener("submit", (event) => event.preventDefault());
 publishForm.addEventListener("submit", (event) => {
   event.preventDefault();
+  if (event.submitter?.hasAttribute("aria-disabled")) return;
   if (requireNames("room", "identity")) publish(publishOptions());
 });
+addEventListener("focus", disarm);
 publishForm.addEventListener("change", () => {
   byId("video-options").disabled = publishForm.elements.source.value === "microphone";
 });
@@ -133,12 +147,17 @@ function takeToken() {
   return given ?? "";
 }
 
+/** A link that wants something published: the form is filled, and the reader decides. */
+function offerToPublish(source) {
+  if (publishForm.elements.source.value !== source) return alertUser(new Problem("Unknown source", `“${source}” is no source; choose camera, screen or microphone.`));
+  byId("asked").textContent = `This link is for publishing to “${context().room}” as “${context().identity}”. Nothing is sent before you press the button.`;
+  byId("asked").hidden = false;
+  publishForm.querySelector("button.primary").focus();
+}
+
 function startFromAddress() {
   if (!("RTCPeerConnection" in window)) return alertUser(new Problem("This browser has no WebRTC", "Use a current Chrome, Edge, Firefox or Safari."));
-  if (query.has("publish")) {
-    const wanted = query.get("publish");
-    publish({ ...publishOptions(), source: wanted, codec: query.get("codec")?.toLowerCase().replace(".", "") || publishForm.elements.codec.value });
-  }
+  if (query.has("publish")) offerToPublish(query.get("publish"));
   const { room, token } = context();
   const lag = Math.max(0, Number(query.get("lag")) || 0);
   for (const identity of query.getAll("watch").flatMap((names) => names.split(",")).map((name) => name.trim()).filter(Boolean)) {
@@ -155,6 +174,7 @@ addEventListener("pagehide", () => [...publishers, ...watchers].forEach((item) =
 addEventListener("unhandledrejection", ({ reason }) => alertUser(asProblem(reason)));
 
 fillForms();
+disarm();
 const people = new RoomList(byId("people"), {
   context,
   watch: ({ room, identity }) => watch({ room, identity, token: context().token, lag: Number(watchForm.elements.lag.value) }),

@@ -11,6 +11,9 @@ export async function capture({ source, height = 720, sound = true, facingMode =
   if (!devices) {
     throw new Problem("This page is not secure", "Browsers give a camera or microphone only to HTTPS pages and to localhost.");
   }
+  if (navigator.userActivation?.hasBeenActive === false) {
+    throw new Problem("A press is needed", "Nothing is captured before you have pressed something on this page.");
+  }
   if (source === "screen") return captureScreen(devices, height, sound);
   if (source !== "camera" && source !== "microphone") throw new Problem("Unknown source", `“${source}” is no source; choose camera, screen or microphone.`);
   const video = source === "camera" && videoConstraints(height, facingMode);

@@ -63,9 +63,10 @@ export class Publisher {
   }
 
   async #publish() {
-    const { room, identity, token, codec, simulcast, height, scalabilityMode } = this.options;
+    const { room, identity, token, source, codec, simulcast, height, scalabilityMode } = this.options;
     this.#setState("connecting", "Connecting");
-    const client = new WhipClient({ url: `whip/${encodeURIComponent(room)}/${encodeURIComponent(identity)}`, token });
+    const screen = source === "screen" ? "?source=screen_share" : ""; // what a token's canPublishSources is asked for
+    const client = new WhipClient({ url: `whip/${encodeURIComponent(room)}/${encodeURIComponent(identity)}${screen}`, token });
     this.client = client;
     this.meter = new Meter(client.pc);
     client.addEventListener("connected", () => this.#setState("live", this.#videoTrack() ? "" : "Sound only"));

@@ -106,6 +106,10 @@ class Tab:
         found: Stats = await self.page.evaluate(STREAMS, ["watchers", index])
         return found
 
+    async def press(self) -> None:
+        """Press the button that publishes, as a visitor has to."""
+        await self.page.click("#publish button.primary:not([aria-disabled])")
+
     async def on_air(self, *, seconds: float = 20) -> Stats:
         """Wait until the page publishes and frames are encoded."""
         return await eventually(
@@ -205,6 +209,7 @@ class Tabs:
             resolution=resolution,
             **more,
         )
+        await tab.press()
         await tab.on_air()
         return tab
 

@@ -117,6 +117,7 @@ async def test_two_publishers_are_watched_on_one_page(node: Node, tabs: Tabs, ro
 
 async def test_microphone_alone_is_heard(node: Node, tabs: Tabs, room: str) -> None:
     speaker = await tabs.open(node, room=room, identity="alice", publish="microphone")
+    await speaker.press()
     await speaker.on_air()
     listener = await tabs.watch(node, room)
     stats = await eventually(listener.watcher, lambda s: got(s, "packetsReceived", "audio") > 60, "sound")

@@ -193,13 +193,15 @@ async def test_pages_of_other_origins_may_use_the_endpoints(node: Node, room: st
         methods = response.headers["Access-Control-Allow-Methods"]
         assert all(name in methods for name in ("POST", "PATCH", "DELETE"))
         assert "application/sdp" in response.headers["Accept-Post"]
-    asked = SDP | {"Origin": headers["Origin"]}
-    async with node.http.post(f"/whep/{room}/alice", data=await offer(), headers=asked) as response:
+    asked = {"Origin": headers["Origin"], "Authorization": f"Bearer {token(room)}"}
+    async with node.http.post(f"/whep/{room}/alice", data=await offer(), headers=SDP | asked) as response:
         exposed = response.headers["Access-Control-Expose-Headers"].lower()
         assert all(name in exposed for name in ("location", "link", "etag"))
         location = response.headers["Location"]
-    async with node.http.delete(location, headers={"Origin": headers["Origin"]}) as response:
+    async with node.http.delete(location, headers=asked) as response:
         assert response.status == 200 and "Access-Control-Allow-Origin" in response.headers
+    async with node.http.post(f"/whep/{room}/alice", data=await offer(), headers=SDP | {"Origin": "null"}) as response:
+        await problem(response, 401)
 
 
 async def test_probes_and_metrics_answer(node: Node) -> None:

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import config
 from config import ConfigError, load_config
 from config.checks import Listener, port_faults
 
@@ -128,6 +129,54 @@ def test_short_secrets_are_for_nodes_on_loopback_only(tmp_path: Path) -> None:
         "node.yaml:1: auth.keys.a: found a secret of 5 characters; expected at least 32"
     ]
     assert problems(tmp_path, f"http: {{host: 127.0.0.1}}\n{text}") == []
+
+
+@pytest.mark.parametrize("name", ["devkey", "another"])
+def test_published_development_secret_is_for_loopback_only(tmp_path: Path, name: str) -> None:
+    published = load_config(Path(config.__file__).parent / "dev.yaml", {}).auth.keys["devkey"]
+    text = f"auth: {{keys: {{{name}: {published}}}}}"
+    (only,) = problems(tmp_path, text)
+    assert only.startswith(f"node.yaml:1: auth.keys.{name}: found the published secret") and published not in only
+    assert problems(tmp_path, f"http: {{host: 127.0.0.1}}\n{text}") == []
+    assert problems(tmp_path, f"http: {{host: '::1'}}\n{text}") == []
+    assert problems(tmp_path, f"http: {{host: 10.0.0.1}}\n{text}") != []
+
+
+def test_turn_server_has_a_secret_or_a_password_but_not_both(tmp_path: Path) -> None:
+    start = "ice_servers:\n  - urls: ['turn:a:3478']\n    secret: north"
+    assert problems(tmp_path, start) == []
+    (only,) = problems(tmp_path, start + "\n    credential: x")
+    assert only.startswith("node.yaml:4: ice_servers[0].credential: found text beside a secret")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http: {names: ['meet.example.org:443']}",
+        "http: {names: ['*']}",
+        "http: {names: ['Meet.example.org']}",
+        "http: {names: ['https://meet.example.org']}",
+        "http: {trusted_proxies: [10.0.0.1/8]}",
+        "http: {trusted_proxies: [proxy]}",
+        "http: {base_path: /media/}",
+        "http: {base_path: media}",
+        "http: {base_path: //media}",
+        "http: {base_path: /a/../b}",
+        "http: {base_path: '/a b'}",
+        "http: {base_path: '/a%2e'}",
+        "http: {header_timeout: 0}",
+        "ice_servers: [{urls: ['turn:a'], username: \"a\\nb\", credential: c}]",
+        "ice_servers: [{urls: ['stun:a>b']}]",
+        "ice_servers: [{urls: ['turn:a'], secret: s, ttl: 1}]",
+    ],
+)
+def test_what_could_be_misread_in_headers_and_paths_is_refused(tmp_path: Path, text: str) -> None:
+    assert len(problems(tmp_path, text)) == 1
+
+
+def test_names_proxies_and_paths_are_taken(tmp_path: Path) -> None:
+    names = "names: [meet.example.org, box], trusted_proxies: [127.0.0.1, 10.0.0.0/8, '2001:db8::/32']"
+    assert problems(tmp_path, f"http: {{{names}, base_path: /media/weir-1}}") == []
 
 
 def test_turn_servers_need_name_and_password(tmp_path: Path) -> None:

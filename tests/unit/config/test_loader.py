@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from config import Config, ConfigError, load_config
+from config.schema import Http
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = {"WEIR_AUTH__KEYS__test": SECRET}
@@ -31,7 +32,7 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     assert loaded(tmp_path, "") == Config.model_validate({"auth": {"keys": {"test": SECRET}}})
 
 
-HTTP = "a section with host, port, certificate, private_key, cors_origins, max_body"
+HTTP = f"a section with {', '.join(Http.model_fields)}"
 LISTEN = "an IPv4 or IPv6 address to listen on"
 REACH = "an IPv4 or IPv6 address that clients can reach"
 NAME = "1 to 63 letters, digits, dots, dashes or underscores"

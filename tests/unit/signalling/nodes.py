@@ -97,6 +97,12 @@ class Running:
             await joined.connect()
         return joined
 
+    async def join_as(self, path: str, headers: Json) -> str:
+        """Watch or publish with a token, without a peer; returns the session's path."""
+        status, given, body = await self.ask("POST", path, data=OFFER, headers=SDP | headers)
+        assert status == 201, (status, body)
+        return str(given["Location"])
+
     async def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric over the samples with these labels."""
         _, _, text = await self.ask("GET", "/metrics")

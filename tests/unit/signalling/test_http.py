@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from loadtest.transport.offers import read_answer
-from mediaserver.signalling import app
 from tests.unit.engine.peers import until
 from tests.unit.signalling.nodes import FRAGMENT, OFFER, SDP, Joined, Running, running, token
 
@@ -70,11 +69,11 @@ async def test_answer_that_the_client_does_not_accept_is_406(node: Running, acce
     assert found == status
 
 
-async def test_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "BODY_TIMEOUT", 0.1)
-    async with running() as node:
+async def test_body_that_does_not_come_is_408() -> None:
+    async with running(http={"body_timeout": 0.1}) as node:
         reader, writer = await asyncio.open_connection("127.0.0.1", node.node.config.http.port)
-        head = "POST /whip/a/b HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\nContent-Length: 100\r\n\r\nv=0"
+        head = "POST /whip/a/b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n"
+        head += "Content-Length: 100\r\n\r\nv=0"
         writer.write(head.encode())
         answer = await asyncio.wait_for(reader.readuntil(b"}"), 5)
         writer.close()

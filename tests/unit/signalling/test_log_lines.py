@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from config.schema import Log
-from mediaserver import logs
 from tests.unit.engine.peers import until
 from tests.unit.signalling.nodes import SDP, VP8_TYPE, Running
 
 ABOUT_THE_NODE = {"ready", "stopping", "stopped"}
-
-
-@pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """What is logged meanwhile, at all levels."""
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    out = io.StringIO()
-    logs.set_up(Log(level="debug"), out)
-    yield out
-    root.handlers[:] = before
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 async def test_lines_of_joins_and_ends_name_room_and_participant(lines: io.StringIO, node: Running) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mediaserver.signalling import events as stream_module
 from tests.unit.engine.peers import until
-from tests.unit.signalling.nodes import VP8_TYPE, Joined, Running
+from tests.unit.signalling.nodes import VP8_TYPE, Joined, Running, token
 
 JSON = {"Content-Type": "application/json"}
 
@@ -48,7 +48,9 @@ class Reader:
 async def events(node: Running, viewer: Joined, *names: str) -> AsyncIterator[Reader]:
     status, headers, _ = await node.ask("POST", f"{viewer.location}/sse", data=json.dumps(names), headers=JSON)
     assert status == 201
-    async with node.http.get(headers["Location"], headers={"Origin": "https://a.example"}) as response:
+    async with node.http.get(
+        headers["Location"], headers={"Origin": "https://a.example"} | token("lobby", None)
+    ) as response:
         assert response.status == 200 and response.content_type == "text/event-stream"
         assert response.headers["Access-Control-Allow-Origin"] == "*"
         reader = Reader(response)
