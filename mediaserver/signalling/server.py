@@ -12,7 +12,7 @@ import resource
 import socket
 import ssl
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -125,7 +125,8 @@ class HttpServer:
         self._allowed = 0
         self._arriving: set[asyncio.Task[None]] = set()
         self._watchers: list[asyncio.Task[None]] = []
-        self._refused, self._slow, self._starved = Seldom(), Seldom(), Seldom()
+        self._refused, self._insecure, self._starved = Seldom(), Seldom(), Seldom()
+        self._ended: defaultdict[str, Seldom] = defaultdict(Seldom)  # by reason, of which there are a few
 
     async def start(self) -> None:
         """Listen. Raises OSError when the address is taken."""
@@ -231,7 +232,7 @@ class HttpServer:
             self._gone(connection)
             if isinstance(error, asyncio.CancelledError):
                 raise
-            if self._slow.due(source_of(peer), time.monotonic()) is not None:
+            if self._insecure.due(source_of(peer), time.monotonic()) is not None:
                 log.info("no TLS came about", source=peer, reason=ascii(str(error))[1:-1][:200] or "the client left")
 
     def _gone(self, connection: Connection) -> None:
@@ -257,6 +258,6 @@ class HttpServer:
         peer = transport.get_extra_info("peername") if transport is not None else None
         if connection.shut():
             source = str(peer[0]) if peer else ""
-            unsaid = self._slow.due(source_of(source), time.monotonic())
+            unsaid = self._ended[reason].due(source_of(source), time.monotonic())
             if unsaid is not None:
                 log.info("connection closed", source=source, reason=reason, unsaid=unsaid)
