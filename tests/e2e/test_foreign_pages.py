@@ -141,8 +141,13 @@ async def test_link_captures_nothing_before_a_press_on_our_page(dev: Node, page:
     ours.on("pageerror", lambda error: errors.append(str(error)))
     ours.on("console", lambda said: errors.append(said.text) if "Content Security Policy" in said.text else None)
     await ours.wait_for_selector("#asked:not([hidden])")
-    await ours.wait_for_function("window.tried")
-    assert await ours.evaluate("tried") == "A press is needed", "not even a script gets the camera before a press"
+
+    async def tried() -> str | None:
+        said: str | None = await ours.evaluate("window.tried ?? null")
+        return said
+
+    said = await eventually(tried, bool, "what a script of the page gets by itself")
+    assert said == "A press is needed"
     assert await ours.evaluate("weir.publishers.length") == 0 and await ours.evaluate("captured") == 0
     assert await ours.evaluate("window.opener") is None
     assert await publishers(dev) == []
