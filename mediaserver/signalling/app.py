@@ -16,7 +16,7 @@ from aiohttp import web
 from config.schema import Config
 from mediaserver.logs import get_logger
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.ratelimit import RateLimit
+from mediaserver.signalling.ratelimit import RateLimit, source_of
 from mediaserver.signalling.sessions import Session, Sessions
 from mediaserver.signalling.tokens import Bearer, Tokens, is_loopback
 
@@ -99,6 +99,13 @@ async def json_body(request: web.Request) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Problem(400, f"The body is not JSON: {error}.") from error
+
+
+def source_of_request(request: web.Request) -> str | None:
+    """The source address that a join's share is counted for; None: it is free of that."""
+    if request.app[CONTEXT].config.limits.unlimited_loopback_joins and is_local(request):
+        return None
+    return source_of(request.remote or "")
 
 
 def limit_joins(request: web.Request) -> None:

@@ -24,6 +24,7 @@ from mediaserver.signalling.app import (
     limit_joins,
     name_of,
     session_of,
+    source_of_request,
     text_body,
 )
 from mediaserver.signalling.problems import Problem
@@ -63,7 +64,9 @@ async def post(request: web.Request) -> web.Response:
     accepts(request, "application/sdp")
     offer = await text_body(request, "application/sdp")
     viewer = bearer.identity or f"viewer-{secrets.token_hex(4)}"
-    session, answer = context.sessions.watch(room, target, viewer, offer, layer=layer, lag=lag)
+    session, answer = context.sessions.watch(
+        room, target, viewer, offer, layer=layer, lag=lag, source=source_of_request(request)
+    )
     path = resource_path(request, session.id)
     links = [
         f'<{path}/layer>; rel="{LAYER_EXTENSION}"',

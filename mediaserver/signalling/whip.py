@@ -20,6 +20,7 @@ from mediaserver.signalling.app import (
     limit_joins,
     name_of,
     session_of,
+    source_of_request,
     text_body,
 )
 from mediaserver.signalling.problems import Problem
@@ -43,7 +44,7 @@ async def post(request: web.Request) -> web.Response:
     allow(bearer_of(request), room=room, publish=True, identity=identity)
     accepts(request, "application/sdp")
     offer = await text_body(request, "application/sdp")
-    session, answer = context.sessions.publish(room, identity, offer)
+    session, answer = context.sessions.publish(room, identity, offer, source=source_of_request(request))
     return created(session, answer, resource_path(request, session.id), ice_links(context.config))
 
 
