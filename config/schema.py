@@ -224,7 +224,27 @@ class Limits(Section):
     rooms: int = Field(default=1000, ge=1, le=1 << 20, description="Open rooms, per node.")
     participants_per_room: int = Field(default=1000, ge=1, le=1 << 20, description="Participants of one room.")
     handshakes: int = Field(default=256, ge=1, le=65536, description="Unfinished handshakes at once, per node.")
-    handshake_timeout: Seconds = Field(default=10.0, description="Seconds that ICE and DTLS may take together.")
+    handshakes_per_source: int = Field(
+        default=64, ge=1, le=65536, description="Unfinished handshakes at once from one source address."
+    )
+    join_timeout: Seconds = Field(
+        default=30.0, description="Seconds from the answer to the peer's first connectivity check."
+    )
+    handshake_timeout: Seconds = Field(default=10.0, description="Seconds from that check to the keys.")
+    tracks_per_participant: int = Field(default=8, ge=1, le=64, description="Tracks that one participant publishes.")
+    layers_per_participant: int = Field(
+        default=12, ge=1, le=256, description="Layers of all tracks that one participant publishes."
+    )
+    subscriptions_per_participant: int = Field(
+        default=32, ge=1, le=256, description="Tracks forwarded to one participant."
+    )
+    sessions_per_identity: int = Field(
+        default=4,
+        ge=2,
+        le=64,
+        description="Sessions that publish, or are about to, of one identity; an unfinished one makes way for a newer.",
+    )
+    viewers_per_source: int = Field(default=256, ge=1, le=1 << 20, description="Viewers from one source address.")
     ice_timeout: float = Field(
         default=20.0,
         ge=1,
@@ -236,8 +256,7 @@ class Limits(Section):
     )
     joins_burst: int = Field(default=20, ge=1, le=100_000, description="Joins at once from one source address.")
     unlimited_loopback_joins: bool = Field(
-        default=False,
-        description="Whether clients on loopback addresses are free of limits on joins, refusals and connections.",
+        default=False, description="Whether loopback addresses are free of the limits per source."
     )
     refusals_per_second: float = Field(
         default=5.0, gt=0, le=100_000, description="Refused requests per second from one source, in the long run."

@@ -306,7 +306,7 @@ class PacketLog:
             raise ValueError(f"a log holds a power of two of packets, at least 64, not {packets}")
         if size < 4 * MAX_PACKET:
             raise ValueError(f"a log's byte ring holds at least {4 * MAX_PACKET} bytes, not {size}")
-        region.populate(offset, log_size(packets, size))
+        region.populate(offset, PAGE + packets * (ENTRY.itemsize + 8))
         log = cls(region, offset)
         log.header.packets, log.header.capacity = packets, size
         entries = region.table(offset + PAGE, ENTRY, packets)

@@ -19,8 +19,9 @@ from pylibsrtp._binding import ffi
 _pointer, _int, _uint, _long = types.int64, types.int32, types.uint32, types.int64
 
 _BUNDLED = (
-    "srtp_protect srtp_unprotect srtp_protect_rtcp srtp_unprotect_rtcp HMAC EVP_sha1 EVP_Cipher EVP_CIPHER_CTX_new "
-    "EVP_CIPHER_CTX_free EVP_aes_128_gcm EVP_EncryptInit_ex EVP_CIPHER_CTX_get_params OpenSSL_version"
+    "srtp_protect srtp_unprotect srtp_protect_rtcp srtp_unprotect_rtcp srtp_remove_stream HMAC EVP_sha1 EVP_Cipher "
+    "EVP_CIPHER_CTX_new EVP_CIPHER_CTX_free EVP_aes_128_gcm EVP_EncryptInit_ex EVP_CIPHER_CTX_get_params "
+    "OpenSSL_version"
 ).split()
 _LIBC = "recvmmsg sendmmsg sendto ppoll clock_gettime write read __errno_location".split()
 
@@ -43,6 +44,7 @@ srtp_protect: Any = _F("srtp_protect", _int(_pointer, _pointer, _pointer))
 srtp_unprotect: Any = _F("srtp_unprotect", _int(_pointer, _pointer, _pointer))
 srtp_protect_rtcp: Any = _F("srtp_protect_rtcp", _int(_pointer, _pointer, _pointer))
 srtp_unprotect_rtcp: Any = _F("srtp_unprotect_rtcp", _int(_pointer, _pointer, _pointer))
+srtp_remove_stream: Any = _F("srtp_remove_stream", _int(_pointer, _uint))
 hmac: Any = _F("HMAC", _pointer(_pointer, _pointer, _int, _pointer, _long, _pointer, _pointer))
 evp_sha1: Any = _F("EVP_sha1", _pointer())
 evp_cipher: Any = _F("EVP_Cipher", _int(_pointer, _pointer, _pointer, _uint))

@@ -83,6 +83,14 @@ class SrtpContexts:
             library.EVP_EncryptInit_ex(self.evp, library.EVP_aes_128_gcm(), None, key, None)
             self.salt_high, self.salt_low = int.from_bytes(salt[:4], "big"), int.from_bytes(salt[4:], "big")
 
+    def protect(self, packet: bytes) -> bytes:
+        """One RTP packet sealed by libsrtp, for callers in Python that own the contexts."""
+        return bytes(self._outbound.protect(packet))
+
+    def protect_rtcp(self, packet: bytes) -> bytes:
+        """The same for RTCP."""
+        return bytes(self._outbound.protect_rtcp(packet))
+
     def close(self) -> None:
         """Free the contexts; the pointers are dead from here on."""
         if self.evp:

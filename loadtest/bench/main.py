@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from loadtest.bench import stages
+from loadtest.bench import hold, stages
 from loadtest.bench.book import Book
 from loadtest.bench.server import split_cores
 from loadtest.bench.stages import QUICK, Plan
@@ -37,8 +37,9 @@ STAGES: dict[str, Stage] = {
     "joins": stages.joins,
     "latency": stages.latency,
     "flood": stages.flood,
+    "hostile": hold.hostile_member,
 }
-NODE_STAGES = {"cost", "joins", "latency", "flood"}
+NODE_STAGES = {"cost", "joins", "latency", "flood", "hostile"}
 STAGE_TIMEOUT = 330.0  # seconds
 OTHERS = 0.05  # of the machine, taken by others, that makes figures doubtful
 OPEN_FILES = 8192
@@ -56,7 +57,7 @@ def bench(
     only: Annotated[str, typer.Option("--stages", help=f"Comma-separated: {', '.join(STAGES)}.")] = "",
     json: Annotated[Path | None, typer.Option(help="File to write all figures to.")] = None,
 ) -> None:
-    """Measure CPU per forwarded packet, latency, joins, memory and a flood, and print them beside their limits."""
+    """Measure CPU per packet, latency, joins, memory, a flood and a hostile member, and print them beside limits."""
     chosen = [name.strip() for name in only.split(",") if name.strip()] or list(STAGES)
     unknown = [name for name in chosen if name not in STAGES]
     if unknown:

@@ -293,14 +293,19 @@ def note_flood(book: Book, case: str, window: Window) -> None:
     note_faults(book, f"{case} garbage", window)
 
 
-async def run_python(arguments: Iterable[str], cores: set[int]) -> str:
-    """Run our interpreter on some cores and return what it printed; ended by pid when we are cancelled."""
+async def start_python(arguments: Iterable[str], cores: set[int]) -> asyncio.subprocess.Process:
+    """Run our interpreter on some cores; what it prints is read by the caller, who waits for its end."""
     ours = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
-        process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+        return await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
     finally:
         os.sched_setaffinity(0, ours)
+
+
+async def run_python(arguments: Iterable[str], cores: set[int]) -> str:
+    """Run our interpreter on some cores and return what it printed; ended by pid when we are cancelled."""
+    process = await start_python(arguments, cores)
     try:
         output, _ = await process.communicate()
     finally:

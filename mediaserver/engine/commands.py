@@ -1,6 +1,6 @@
 """What control asks of a worker: records that it has filled come into force here, or are let go.
 
-Control writes a record while it is FREE and never again until the worker has acknowledged its removal (REMOVED).
+Control writes a record while it is FREE and never again until the worker has acknowledged its removal (`removal`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from mediaserver.engine.access import feed_of, layer_of, subscription_of, transp
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import command_at, ring_at
 from mediaserver.engine.lists import remove_waiting
-from mediaserver.engine.ring import COMMAND_SIZE, RING_SIZE, TAIL, emit
-from mediaserver.engine.rtcp_out import goodbye
-from mediaserver.engine.send import flush
+from mediaserver.engine.removal import (
+    REFUSED,
+    forget_ssrcs,
+    remove_feed,
+    remove_layer,
+    remove_subscription,
+    remove_transport,
+)
+from mediaserver.engine.ring import COMMAND_SIZE, RING_SIZE, TAIL
 from mediaserver.engine.sources import detach, set_source, start_cursor, start_subscriptions
-from mediaserver.engine.tables import drop_addresses, drop_ufrag, put_ufrag
+from mediaserver.engine.tables import drop_ufrag, put_ufrag
 from packetio.log import JOURNAL_HEAD, log_at
 from packetio.memory import copy_bytes, load_acquire, store_release
 
@@ -31,7 +37,7 @@ def take_commands(w: Any) -> int:
     done = 0
     while ring.tail < head:
         c = command_at(w.commands + RING_SIZE + (ring.tail & (w.command_slots - 1)) * COMMAND_SIZE)
-        if c.op <= L.REMOVE_TRANSPORT or c.op == L.RESTART_ICE or c.op == L.SAY_GOODBYE:
+        if c.op <= L.REMOVE_TRANSPORT or c.op == L.RESTART_ICE:
             transport_command(w, c.op, c.index)
         elif c.op <= L.REMOVE_FEED:
             log_command(w, c.op, c.index, c.a)
@@ -44,7 +50,7 @@ def take_commands(w: Any) -> int:
 
 @kernel
 def transport_command(w: Any, op: int, index: int) -> None:
-    """ADD_TRANSPORT, SECURE_TRANSPORT, RESTART_ICE, SAY_GOODBYE, REMOVE_TRANSPORT."""
+    """ADD_TRANSPORT, SECURE_TRANSPORT, RESTART_ICE, REMOVE_TRANSPORT."""
     t = transport_of(w, index)
     if op == L.ADD_TRANSPORT:
         t.state = L.OPEN
@@ -62,18 +68,8 @@ def transport_command(w: Any, op: int, index: int) -> None:
         t.ufrag, t.password_size = t.next_ufrag, t.next_password_size
         copy_bytes(t.password.ctypes.data, t.next_password.ctypes.data, t.password.size)
         put_ufrag(w, t.ufrag, index)
-    elif op == L.SAY_GOODBYE:
-        if t.secured:
-            goodbye(w, index)
     else:
-        flush(w)
-        drop_ufrag(w, t.ufrag)
-        if t.old_ufrag:
-            drop_ufrag(w, t.old_ufrag)
-        drop_addresses(w, index, 0)
-        t.secured = 0
-        t.state = L.CLOSING
-        emit(w, L.REMOVED, index, op, 0, 0, 0)
+        remove_transport(w, index)
 
 
 @kernel
@@ -88,17 +84,15 @@ def log_command(w: Any, op: int, index: int, a: int) -> None:
         layer.state = L.OPEN
         w.layer_used = max(w.layer_used, index + 1)
         open_feed(w, a)
+        forget_ssrcs(t, REFUSED)
     elif op == L.REMOVE_LAYER:
-        unlink_layer(w, index)
-        layer_of(w, index).state = L.CLOSING
-        emit(w, L.REMOVED, index, op, 0, 0, 0)
+        remove_layer(w, index)
     elif op == L.ADD_FEED:
         open_feed(w, index)
         w.foreign_feeds += 1
         log_at(feed_of(w, index).log).readers[w.index] = 1
     else:
-        close_feed(w, index)
-        emit(w, L.REMOVED, index, op, 0, 0, 0)
+        remove_feed(w, index)
 
 
 @kernel
@@ -111,41 +105,6 @@ def open_feed(w: Any, index: int) -> None:
     feed.epoch = log.epoch
     feed.state = L.OPEN
     w.feed_used = max(w.feed_used, index + 1)
-
-
-@kernel
-def close_feed(w: Any, index: int) -> None:
-    """Stop reading a log. Its subscriptions were given another source before."""
-    feed = feed_of(w, index)
-    for k in range(1, w.subscription_used):
-        sub = subscription_of(w, k)
-        if sub.state == L.OPEN and sub.target == index:
-            remove_waiting(w, k)
-        if sub.state == L.OPEN and sub.feed == index:
-            detach(w, k)
-            sub.feed = 0
-    if feed.layer == 0:
-        log_at(feed.log).readers[w.index] = 0
-        w.foreign_feeds -= 1
-    feed.state = L.CLOSING
-
-
-@kernel
-def unlink_layer(w: Any, index: int) -> None:
-    """Take a layer off its transport, and forget the SSRCs bound to it."""
-    layer = layer_of(w, index)
-    t = transport_of(w, layer.transport)
-    if t.first_layer == index:
-        t.first_layer = layer.next
-    else:
-        at = int64(t.first_layer)
-        while at and layer_of(w, at).next != index:
-            at = int64(layer_of(w, at).next)
-        if at:
-            layer_of(w, at).next = layer.next
-    for k in range(t.ssrc_count):
-        if int64(t.ssrc_layers[k]) >> 1 == index:
-            t.ssrc_layers[k] = -1
 
 
 @kernel
@@ -168,11 +127,7 @@ def subscription_command(w: Any, op: int, index: int, a: int, b: int) -> None:
         if sub.feed:
             want_keyframe(w, feed_of(w, sub.feed))
     elif op == L.REMOVE_SUBSCRIPTION:
-        remove_waiting(w, index)
-        detach(w, index)
-        unlink_subscription(w, index)
-        sub.state = L.CLOSING
-        emit(w, L.REMOVED, index, op, 0, 0, 0)
+        remove_subscription(w, index)
     else:
         change_cursor(w, index, op, a)
 
@@ -193,18 +148,3 @@ def change_cursor(w: Any, index: int, op: int, a: int) -> None:
         start_cursor(w, index, feed)
     elif feed and feed != sub.feed:
         sub.feed, sub.fresh = feed, 1  # the time stamps sent so far are not this feed's
-
-
-@kernel
-def unlink_subscription(w: Any, index: int) -> None:
-    """Take a subscription off its transport."""
-    sub = subscription_of(w, index)
-    t = transport_of(w, sub.transport)
-    if t.first_subscription == index:
-        t.first_subscription = sub.next
-        return
-    at = int64(t.first_subscription)
-    while at and subscription_of(w, at).next != index:
-        at = int64(subscription_of(w, at).next)
-    if at:
-        subscription_of(w, at).next = sub.next

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,8 @@ from mediaserver.engine import layout as L
 from mediaserver.engine.handles import Layer, Subscription, Transport
 from mediaserver.engine.loop import MAX_WORKERS
 from mediaserver.engine.ring import drain_eventfd
-from mediaserver.engine.worker import EngineFull, Worker
+from mediaserver.engine.shares import EngineFull, Need
+from mediaserver.engine.worker import Worker
 from mediaserver.logs import get_logger
 from packetio.memory import Table
 from packetio.srtp import SrtpContexts
@@ -21,10 +23,11 @@ from packetio.srtp import SrtpContexts
 if TYPE_CHECKING:
     from config.schema import Config
 
-__all__ = ["Engine", "EngineFull", "Layer", "SrtpContexts", "Subscription", "Transport", "Worker"]
+__all__ = ["Engine", "EngineFull", "Layer", "Need", "SrtpContexts", "Subscription", "Transport", "Worker"]
 
 log = get_logger("weir.engine")
-SWEEP = 0.25  # seconds between looks for lost acknowledgements
+SWEEP = 0.25  # seconds between looks for what a wake-up may have missed: removals, commands that found no room
+SETTLED = 64  # removals that are finished in one wake-up: each gives back a peer's contexts and slots
 SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
 
 
@@ -61,20 +64,31 @@ class Engine:
         for worker in self.workers:
             await asyncio.to_thread(worker.stop)
         for worker in self.workers:
+            worker.removals.abandon()
+        for transport in list(self.transports.values()):
+            transport.free()
+        for worker in self.workers:
             worker.close()
         os.close(self.wake_fd)
 
-    def place(self, room: str, publishing: bool) -> Worker:
-        """The worker for a new transport of a room.
+    def place(self, room: str, need: Need, *, publishing: bool) -> Worker:
+        """The worker for a new transport of a room: the first that has what it needs of those that suit.
 
         "pack": a room stays on one worker until that carries SPREAD_STEP more subscriptions than another; "spread": the
-        least loaded. A publisher's worker is the room's.
+        least loaded. A publisher's worker is the room's, while it has room. Raises EngineFull when none has.
         """
-        least = min(self.workers, key=lambda worker: (worker.subscription_used, worker.transport_used))
-        if self.config.media.placement == "spread":
-            return least
-        home = self.workers[self.room_workers.setdefault(room, least.index)]
-        return home if publishing or home.subscription_used < least.subscription_used + SPREAD_STEP else least
+        by_load = sorted(self.workers, key=lambda worker: (worker.subscription_used, worker.transport_used))
+        choice = by_load
+        if self.config.media.placement == "pack":
+            home = self.workers[self.room_workers.setdefault(room, by_load[0].index)]
+            if publishing or home.subscription_used < by_load[0].subscription_used + SPREAD_STEP:
+                choice = [home] + [worker for worker in by_load if worker is not home]
+        lacks = [need.lacking(worker) for worker in choice]
+        for worker, lack in zip(choice, lacks, strict=True):
+            if lack is None:
+                return worker
+        assert lacks[0] is not None
+        raise EngineFull(lacks[0].what, lacks[0].limit)
 
     def forget_room(self, room: str) -> None:
         """The room is empty: its next life may be placed elsewhere."""
@@ -110,19 +124,36 @@ class Engine:
             self.foreign[(worker.index, layer)] = feed
         return feed
 
-    async def close_feeds(self, layer: Layer) -> None:
-        """Close every other worker's feed of a layer."""
+    def close_feeds(self, layer: Layer, then: Callable[[], None]) -> int:
+        """Close every other worker's feed of a layer; `then` is called once for each. Returns how many there are."""
+        count = 0
         for worker in self.workers:
             feed = self.foreign.pop((worker.index, layer), None)
             if feed is not None:
-                await worker.remove(L.REMOVE_FEED, feed)
-                worker.feed_slots.give(feed)
+                count += 1
+
+                def closed(worker: Worker = worker, feed: int = feed) -> None:
+                    worker.feed_slots.give(feed)
+                    then()
+
+                worker.remove(L.REMOVE_FEED, worker.feeds, feed, closed)
+        return count
 
     def _sweep(self) -> None:
-        for worker in self.workers:
-            worker.sweep()
+        self._settle()
         assert self._loop is not None
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
+
+    def _settle(self) -> None:
+        more = False
+        for worker in self.workers:
+            try:
+                more |= worker.settle(SETTLED)
+            except Exception:
+                log.exception("a removal could not be finished")
+                more = True
+        if more:
+            os.eventfd_write(self.wake_fd, 1)  # the rest after whatever else the loop has to do
 
     def _on_events(self) -> None:
         drain_eventfd(self.wake_fd)
@@ -132,12 +163,11 @@ class Engine:
                     self._handle(worker, *event)
                 except Exception:  # a fault of ours about one peer must not keep the others' events waiting
                     log.exception("an event of the engine could not be handled", op=event[0], index=event[1])
+        self._settle()
 
     def _handle(self, worker: Worker, op: int, index: int, a: int, b: int, payload: bytes) -> None:
         key = (worker.index, index)
-        if op == L.REMOVED:
-            worker.acknowledge(a, index)
-        elif op in (L.LAYER_STARTED, L.LAYER_PAUSED):
+        if op in (L.LAYER_STARTED, L.LAYER_PAUSED):
             layer = self.layers.get(key)
             if layer is not None and op == L.LAYER_STARTED:
                 layer.on_started(a, b)

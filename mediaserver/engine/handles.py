@@ -1,15 +1,18 @@
 """What control holds of the engine: a transport, the layers that it publishes, the subscriptions that it receives.
 
 Each is an index into a worker's table. A record is filled here while it is FREE; later wishes are commands. All
-calls are made on the control thread.
+calls are made on the control thread. Closing is one command whatever hangs below, and nobody has to wait for it: slots,
+logs and contexts come back with the worker's acknowledgement.
 """
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,13 +20,16 @@ import numpy as np
 from mediacodecs.extensions import DEPENDENCY_DESCRIPTOR
 from mediacodecs.stun import username_hash
 from mediaserver.engine import layout as L
+from mediaserver.engine.shares import EngineFull
 from packetio.batch import SOCKADDR, unpack_sockaddr
+from packetio.log import PacketLog
 from packetio.srtp import TAG_BYTES, SrtpContexts
 
 if TYPE_CHECKING:
     from mediaserver.engine.engine import Engine
     from mediaserver.engine.worker import Worker
 
+MAX_SSRCS_SENT = 1 << 14  # SSRCs that one peer is sent in its life: half of what a subscription's slot can number
 START_LIMIT = 1 << 14  # outgoing numbers begin below 2^15: an early wrap with a loss would deafen the receiver
 
 
@@ -42,45 +48,75 @@ def hash_of(ufrag: str) -> int:
     return int(username_hash(data, 0, data.size))
 
 
-class Layer:
-    """One SSRC of a published track, and its packet log."""
+def settle(future: asyncio.Future[None]) -> None:
+    """Tell whoever waits that something is free again."""
+    if not future.done():
+        future.set_result(None)
 
-    def __init__(self, transport: Transport, kind: int, mid: str, rid: str | None, clock_rate: int) -> None:
+
+class Layer:
+    """One SSRC of a published track, and its packet log, which it has once the peer has connected."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        kind: int,
+        mid: str,
+        rid: str | None,
+        ssrc: int | None,
+        rtx_ssrc: int | None,
+        clock_rate: int,
+    ) -> None:
         self.transport, self.worker = transport, transport.worker
         self.kind, self.mid, self.rid, self.clock_rate = kind, mid, rid, clock_rate
         self.on_started: Callable[[int, int], None] = lambda codec, payload_type: None
         self.on_paused: Callable[[], None] = lambda: None
         self.readers: set[Subscription] = set()
         self.closed = False
-        self.index = self.worker.layer_slots.take()
-        self.feed = 0
-        try:
-            self.feed = self.worker.feed_slots.take()
-            self.place, self.log = self.worker.logs.take(kind)
-        except Exception:
-            self.worker.layer_slots.give(self.index)
-            if self.feed:
-                self.worker.feed_slots.give(self.feed)
-            raise
-        self.log.header.clock_rate = clock_rate
-        self.record: Any = self.worker.layers.clear(self.index)
+        self._released = asyncio.get_running_loop().create_future()
+        self._log: PacketLog | None = None
+        self._holds = 0  # workers that have not let go of the log yet
+        worker = self.worker
+        with ExitStack() as taken:  # one that is missing gives back those before
+            self.index = worker.layer_slots.take()
+            taken.callback(worker.layer_slots.give, self.index)
+            self.feed = worker.feed_slots.take()
+            taken.callback(worker.feed_slots.give, self.feed)
+            self.place = worker.logs.take(kind)
+            taken.callback(worker.logs.give, kind, self.place)
+            self._fill(-1 if ssrc is None else ssrc, -1 if rtx_ssrc is None else rtx_ssrc)
+            taken.pop_all()
 
-    def open(self, ssrc: int | None, rtx_ssrc: int | None) -> None:
-        """Fill the records and hand them to the worker."""
-        row = self.record
-        row.transport, row.kind, row.log, row.clock_rate = (
-            self.transport.index,
-            self.kind,
-            self.log.base,
-            self.clock_rate,
-        )
+    def _fill(self, ssrc: int, rtx_ssrc: int) -> None:
+        """Write the records, which the worker gets with `open`."""
+        row: Any = self.worker.layers.clear(self.index)
+        row.transport, row.kind, row.clock_rate = self.transport.index, self.kind, self.clock_rate
         row.mid_size, row.rid_size = put_text(row.mid, self.mid), put_text(row.rid, self.rid or "")
-        row.declared_ssrc = -1 if ssrc is None else ssrc
-        row.declared_rtx = -1 if rtx_ssrc is None else rtx_ssrc
+        row.declared_ssrc, row.declared_rtx = ssrc, rtx_ssrc
         row.ssrc = row.rtx_ssrc = row.odd = -1
         feed = self.worker.feeds.clear(self.feed)
-        feed.log, feed.layer = self.log.base, self.index
+        row.log = feed.log = self.worker.logs.address(self.kind, self.place)
+        feed.layer = self.index
+        self.record = row
+
+    def open(self) -> None:
+        """Lay the log out and hand the records to the worker: packets of the peer may come."""
+        self._log = self.worker.logs.open(self.kind, self.place)
+        self._log.header.clock_rate = self.clock_rate
         self.worker.command(L.ADD_LAYER, self.index, self.feed)
+
+    @property
+    def opened(self) -> bool:
+        """Whether it has a log, which it keeps to its end."""
+        return self._log is not None
+
+    @property
+    def log(self) -> PacketLog:
+        """The packet log. ValueError before the peer has connected."""
+        if self._log is None:
+            raise ValueError("a layer has no log before its peer has connected")
+        return self._log
 
     @property
     def active(self) -> bool:
@@ -95,46 +131,71 @@ class Layer:
     @property
     def width(self) -> int:
         """Pixels, as far as the stream told; 0: unknown."""
-        return int(self.log.header.width)
+        return int(self._log.header.width) if self._log else 0
 
     @property
     def height(self) -> int:
         """Pixels, as far as the stream told; 0: unknown."""
-        return int(self.log.header.height)
+        return int(self._log.header.height) if self._log else 0
 
     def received_bytes(self) -> int:
         """Bytes logged since the layer began; callers make a bitrate of two readings."""
-        return int(self.log.header.received_bytes)
+        return int(self._log.header.received_bytes) if self._log else 0
 
-    async def close(self) -> None:
-        """Park its subscriptions, let the worker go of it, and free the log. Once: a second call does nothing."""
-        if self.closed:
-            return
+    def close(self) -> asyncio.Future[None]:
+        """Let the workers go of it. What is returned is done once its slots and its log are free again."""
+        if not self.closed:
+            self.retire()
+            if self._log is None:
+                self.release()
+            else:
+                self.worker.remove(L.REMOVE_LAYER, self.worker.layers, self.index, self.release)
+        return asyncio.shield(self._released)
+
+    def retire(self) -> None:
+        """It is no source any more: nobody reads it, and other workers close their feeds. `release` is to follow."""
         self.closed = True
-        for subscription in list(self.readers):
-            subscription.set_source(None)
-        self.transport.layers.discard(self)
-        await self.worker.remove(L.REMOVE_LAYER, self.index)
-        await self.transport.engine.close_feeds(self)
-        await self.worker.remove(L.REMOVE_FEED, self.feed)
+        for subscription in self.readers:
+            subscription.layer = None  # the workers park it when they close the feed
+        self.readers.clear()
+        self.transport.layers.pop(self, None)
+        self.transport.engine.layers.pop((self.worker.index, self.index), None)
+        self._holds = 1 + self.transport.engine.close_feeds(self, self.release)
+
+    def release(self) -> None:
+        """One more worker has let go of it; after the last one, records and log are free."""
+        self._holds -= 1
+        if self._holds:
+            return
         self.worker.feed_slots.give(self.feed)
         self.worker.layer_slots.give(self.index)
         self.worker.logs.give(self.kind, self.place)
+        settle(self._released)
 
 
 class Subscription:
     """A track forwarded to a transport; its source may change, its numbering goes on."""
 
     def __init__(self, transport: Transport, kind: int, mid: str, cname: str, clock_rate: int) -> None:
-        self.transport, self.worker, self.kind, self.mid = transport, transport.worker, kind, mid
+        self.transport, self.worker = transport, transport.worker
+        self.kind, self.mid, self.clock_rate = kind, mid, clock_rate
         self.on_started: Callable[[Layer], None] = lambda layer: None
         self.layer: Layer | None = None
         self.closed = False
+        self._released = asyncio.get_running_loop().create_future()
         worker = self.worker
-        self.index = worker.subscription_slots.take()
-        generation = int(worker.generations[self.index]) % (1 << 15) or 1
-        worker.generations[self.index] = generation + 1
-        self.ssrc = generation << 17 | self.index << 1
+        self.ssrc = 0
+        with ExitStack() as taken:
+            self.index = worker.subscription_slots.take()
+            taken.callback(worker.subscription_slots.give, self.index)
+            self.ssrc = transport.new_ssrc(self.index)
+            self._fill(cname)
+            taken.pop_all()
+        worker.command(L.ADD_SUBSCRIPTION, self.index)
+
+    def _fill(self, cname: str) -> None:
+        """Write the record, which the worker gets with ADD_SUBSCRIPTION."""
+        worker, transport, kind, mid, clock_rate = self.worker, self.transport, self.kind, self.mid, self.clock_rate
         self.rtx_ssrc = self.ssrc | 1
         row = self.record = worker.subscriptions.clear(self.index)
         row.transport, row.kind, row.clock_rate = transport.index, kind, clock_rate
@@ -147,7 +208,6 @@ class Subscription:
         row.last_timestamp = row.last_picture = row.squeeze_from = -1
         row.max_spatial = row.max_temporal = 255
         row.rtx_type = row.next_rtx_type = L.NO_TYPE
-        worker.command(L.ADD_SUBSCRIPTION, self.index)
 
     def set_source(
         self, layer: Layer | None, payload_type: int = 0, rtx_type: int | None = None, *, fresh: bool = False
@@ -155,12 +215,13 @@ class Subscription:
         """Read another layer, from its next keyframe on (or a fresh one in its log); None parks the subscription.
 
         `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose
-        time stamps have nothing to do with those before. A layer that is closed is none: its feed may be another's by
-        the time the worker reads it. Raises EngineFull when the worker has no feed left.
+        time stamps have nothing to do with those before. A layer that is closed is none, because its feed may be
+        another's by the time the worker reads it; so is one whose peer has not connected, which has no log. Raises
+        EngineFull when the worker has no feed left.
         """
         if self.closed:
             return
-        if layer is not None and layer.closed:
+        if layer is not None and (layer.closed or not layer.opened):
             layer = None
         feed = self.transport.engine.feed_for(self.worker, layer) if layer is not None else 0
         if self.layer is not None and self.layer is not layer:
@@ -170,35 +231,48 @@ class Subscription:
         if layer is not None:
             layer.readers.add(self)
             packed |= layer.codec << 17
-        self.worker.command(L.SET_SOURCE, self.index, feed, packed)
+        self._command(L.SET_SOURCE, feed, packed)
 
     def set_layers(self, max_spatial: int, max_temporal: int) -> None:
         """Highest spatial and temporal layer within the SSRC (SVC); 255: all."""
-        self.worker.command(L.SET_LAYERS, self.index, max_spatial, max_temporal)
+        self._command(L.SET_LAYERS, max_spatial, max_temporal)
 
     def pause(self, paused: bool) -> None:
         """Stop or resume sending; video resumes at a keyframe."""
-        self.worker.command(L.SET_PAUSED, self.index, int(paused))
+        self._command(L.SET_PAUSED, int(paused))
 
     def set_lag(self, milliseconds: int) -> None:
         """Send each packet this long after its arrival."""
-        self.worker.command(L.SET_LAG, self.index, milliseconds * L.MS)
+        self._command(L.SET_LAG, milliseconds * L.MS)
 
     def request_keyframe(self) -> None:
         """Ask the publisher for a keyframe, joined and throttled with others' requests."""
-        self.worker.command(L.REQUEST_KEYFRAME, self.index)
+        self._command(L.REQUEST_KEYFRAME)
 
-    async def close(self) -> None:
-        """Let the worker go of it. Once: a second call does nothing."""
-        if self.closed:
-            return
+    def _command(self, op: int, a: int = 0, b: int = 0) -> None:
+        if not self.closed:  # else the record may be another's by the time the worker reads it
+            self.worker.command(op, self.index, a, b)
+
+    def close(self) -> asyncio.Future[None]:
+        """Let the worker go of it. What is returned is done once its slot is free again."""
+        if not self.closed:
+            self.retire()
+            self.worker.remove(L.REMOVE_SUBSCRIPTION, self.worker.subscriptions, self.index, self.release)
+        return asyncio.shield(self._released)
+
+    def retire(self) -> None:
+        """It takes no source any more. `release` is to follow."""
         self.closed = True
         if self.layer is not None:
             self.layer.readers.discard(self)
             self.layer = None
-        self.transport.subscriptions.discard(self)
-        await self.worker.remove(L.REMOVE_SUBSCRIPTION, self.index)
+        self.transport.subscriptions.pop(self, None)
+        self.transport.engine.subscriptions.pop((self.worker.index, self.index), None)
+
+    def release(self) -> None:
+        """The worker has let go of it."""
         self.worker.subscription_slots.give(self.index)
+        settle(self._released)
 
 
 class Transport:
@@ -210,10 +284,12 @@ class Transport:
         self.on_connected: Callable[[tuple[str, int]], None] = lambda address: None
         self.on_address_changed: Callable[[tuple[str, int]], None] = lambda address: None
         self.on_goodbye: Callable[[], None] = lambda: None
-        self.layers: set[Layer] = set()
-        self.subscriptions: set[Subscription] = set()
+        self.layers: dict[Layer, None] = {}  # in the order of the offer
+        self.subscriptions: dict[Subscription, None] = {}
         self.contexts: SrtpContexts | None = None
         self.closed = False
+        self._ssrcs: set[int] = set()  # that its subscriptions have had: keys and numbers must not meet again
+        self._released = asyncio.get_running_loop().create_future()
         self.index = worker.transport_slots.take()
         self.twcc = 0
         row = self.record = worker.transports.clear(self.index)
@@ -241,8 +317,6 @@ class Transport:
             row.repairs[payload_type] = primary
         if twcc and self.twcc == 0:
             self.twcc = self.worker.twcc_slots.take()
-            self.worker.twccs.clear(self.twcc)
-            row.twcc = self.twcc
 
     def set_sending(self, *, ids: dict[int, int], allow_mixed: bool) -> None:
         """Extension kind -> id that the peer wants. Before `secure`. Ids above 14 need two-byte headers: left out.
@@ -255,9 +329,20 @@ class Transport:
         self.record.allow_mixed = int(allow_mixed)
 
     def secure(self, contexts: SrtpContexts) -> None:
-        """Give the worker the SRTP contexts; media flows from now on. The transport owns them and closes them."""
+        """Give the worker the SRTP contexts; media flows from now on. The transport owns them and closes them.
+
+        What was only reserved so far takes its memory now: logs of layers, state of congestion feedback.
+        """
+        if self.closed:
+            contexts.close()
+            return
         row = self.record
         self.contexts = contexts
+        if self.twcc:
+            self.worker.twccs.clear(self.twcc)
+            row.twcc = self.twcc
+        for layer in self.layers:
+            layer.open()
         row.inbound, row.outbound, row.evp = contexts.inbound, contexts.outbound, contexts.evp
         row.salt_high, row.salt_low, row.tag = contexts.salt_high, contexts.salt_low, TAG_BYTES[contexts.profile]
         self.worker.command(L.SECURE_TRANSPORT, self.index)
@@ -272,7 +357,7 @@ class Transport:
         """Send a DTLS datagram to the peer's address, from the address that it asked; dropped before ICE connected."""
         size = int(self.record.remote_size)
         sock = self.worker.socket
-        if size == 0 or sock is None:
+        if size == 0 or sock is None or self._released.done():
             return
         host, port = unpack_sockaddr(self.record.remote[:SOCKADDR])
         if sock.family == socket.AF_INET6 and ":" not in host:
@@ -309,36 +394,64 @@ class Transport:
         self, *, kind: int, mid: str, rid: str | None, ssrc: int | None, rtx_ssrc: int | None, clock_rate: int
     ) -> Layer:
         """Expect a layer from the peer: by mid and rid, by SSRC, or the only one of its kind. Raises EngineFull."""
-        layer = Layer(self, kind, mid, rid, clock_rate)
-        layer.open(ssrc, rtx_ssrc)
-        self.layers.add(layer)
+        layer = Layer(self, kind=kind, mid=mid, rid=rid, ssrc=ssrc, rtx_ssrc=rtx_ssrc, clock_rate=clock_rate)
+        if self.contexts is not None:
+            layer.open()
+        self.layers[layer] = None
         self.engine.layers[(self.worker.index, layer.index)] = layer
         return layer
 
     def add_subscription(self, *, kind: int, mid: str, cname: str, clock_rate: int) -> Subscription:
         """A parked subscription with its SSRCs. Raises EngineFull."""
         subscription = Subscription(self, kind, mid, cname, clock_rate)
-        self.subscriptions.add(subscription)
+        self.subscriptions[subscription] = None
         self.engine.subscriptions[(self.worker.index, subscription.index)] = subscription
         return subscription
 
-    async def close(self) -> None:
-        """Send BYE, remove all that belongs to it, and free its contexts once the worker has let go of them."""
-        if self.closed:
-            return
-        self.closed = True
-        worker = self.worker
-        worker.command(L.SAY_GOODBYE, self.index)
-        for subscription in list(self.subscriptions):
-            await subscription.close()
-            self.engine.subscriptions.pop((worker.index, subscription.index), None)
-        for layer in list(self.layers):
-            await layer.close()
-            self.engine.layers.pop((worker.index, layer.index), None)
-        await worker.remove(L.REMOVE_TRANSPORT, self.index)
-        self.engine.transports.pop((worker.index, self.index), None)
+    def new_ssrc(self, index: int) -> int:
+        """An SSRC for the subscription with this index that none of this transport has had. Raises EngineFull."""
+        generations = self.worker.generations
+        if len(self._ssrcs) >= MAX_SSRCS_SENT:
+            raise EngineFull("SSRCs towards one peer", MAX_SSRCS_SENT)
+        while True:
+            generation = int(generations[index]) % (1 << 15) or 1
+            generations[index] = generation + 1
+            ssrc = generation << 17 | index << 1
+            if ssrc not in self._ssrcs:
+                self._ssrcs.add(ssrc)
+                return ssrc
+
+    def close(self, last_words: Callable[[], None] = lambda: None) -> asyncio.Future[None]:
+        """Say BYE and let go of all that belongs to it: one command, which can't be cut short.
+
+        `last_words` is called when the worker has let go, while the address is still this peer's. What is returned is
+        done once everything is free again, however late that is; nobody needs to wait for it.
+        """
+        if not self.closed:
+            self.closed = True
+            members: list[Layer | Subscription] = [*self.layers, *self.subscriptions]
+            for member in members:
+                member.retire()
+
+            def let_go() -> None:
+                try:
+                    last_words()
+                finally:
+                    for member in members:
+                        member.release()
+                    self.free()
+
+            self.worker.remove(L.REMOVE_TRANSPORT, self.worker.transports, self.index, let_go)
+        return asyncio.shield(self._released)
+
+    def free(self) -> None:
+        """The worker has let go of it, or has ended: contexts and slots are free."""
+        self.engine.transports.pop((self.worker.index, self.index), None)
         if self.contexts is not None:
             self.contexts.close()
+            self.contexts = None
         if self.twcc:
-            worker.twcc_slots.give(self.twcc)
-        worker.transport_slots.give(self.index)
+            self.worker.twcc_slots.give(self.twcc)
+            self.twcc = 0
+        self.worker.transport_slots.give(self.index)
+        settle(self._released)

@@ -2,7 +2,7 @@
 
 One WORKER record a thread; it holds the addresses of that worker's tables, and every kernel reaches all else from it.
 Control fills a record while it is FREE, then sends a command; from then on only the worker writes it, until it has
-acknowledged the removal. Counters are plain words that control may read at any time.
+acknowledged the removal by the state CLOSING. Counters are plain words that control may read at any time.
 
 Index 0 of transports, layers, feeds and subscriptions is never used, so that a zeroed link means "none".
 """
@@ -28,15 +28,15 @@ MS = 1_000_000  # ns
 SECOND = 1000 * MS
 
 # States of a record
-FREE, OPEN, CLOSING = 0, 1, 2
+FREE, OPEN, CLOSING = 0, 1, 2  # CLOSING: the worker has let go of it, it is control's again
 
 # Commands, control to worker: (op, index, a, b)
 (
     ADD_TRANSPORT,  # transport: answer its ICE checks from now on
     SECURE_TRANSPORT,  # transport: its SRTP contexts are in the record: media may flow
-    REMOVE_TRANSPORT,  # transport; its subscriptions and layers are removed already. Acknowledged
+    REMOVE_TRANSPORT,  # transport, with its subscriptions, layers and their feeds. Acknowledged
     ADD_LAYER,  # layer, own feed
-    REMOVE_LAYER,  # layer. Acknowledged: the log may be reused when no feed reads it
+    REMOVE_LAYER,  # layer, with its own feed. Acknowledged: the log may be reused when no other feed reads it
     ADD_FEED,  # feed of a log that another worker writes
     REMOVE_FEED,  # feed. Acknowledged
     ADD_SUBSCRIPTION,  # subscription, parked
@@ -47,8 +47,7 @@ FREE, OPEN, CLOSING = 0, 1, 2
     SET_LAG,  # subscription, lag in ns
     RESTART_ICE,  # transport: next_ufrag and next_password of the record come into force beside the old ones
     REQUEST_KEYFRAME,  # subscription
-    SAY_GOODBYE,  # transport: send BYE for all its streams, before they are removed
-) = range(1, 17)
+) = range(1, 16)
 
 # Events, worker to control: (op, index, a, b, payload)
 (
@@ -58,10 +57,9 @@ FREE, OPEN, CLOSING = 0, 1, 2
     GOODBYE,  # transport; an authenticated BYE named all of its streams
     LAYER_STARTED,  # layer, codec constant, payload type: media begins, or begins again after a pause
     LAYER_PAUSED,  # layer: no media for LAYER_SILENCE
-    REMOVED,  # index, command: the record is control's again
     SSRC_REFUSED,  # transport, SSRC: could not be identified or exceeds the bound
     SOURCE_STARTED,  # subscription, feed: its first packet from this feed was sent
-) = range(1, 10)
+) = range(1, 9)
 
 COMMAND = np.dtype([("op", "i8"), ("index", "i8"), ("a", "i8"), ("b", "i8")], align=True)
 EVENT_PAYLOAD = 2048

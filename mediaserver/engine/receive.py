@@ -22,7 +22,7 @@ from mediaserver.engine.commands import take_commands
 from mediaserver.engine.ice import handle_stun
 from mediaserver.engine.identify import identify, known_ssrc
 from mediaserver.engine.intake import accept
-from mediaserver.engine.layout import DTLS, NO_TYPE, SSRC_LIVES, twcc_at
+from mediaserver.engine.layout import DTLS, NO_TYPE, OPEN, SSRC_LIVES, twcc_at
 from mediaserver.engine.ring import emit
 from mediaserver.engine.rtcp_in import handle_rtcp
 from mediaserver.engine.send import clock
@@ -125,6 +125,8 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     known = reference >= 0
     if not known:
         take_commands(w)  # a new stream may overtake the command that adds its layer
+        if t.state != OPEN:
+            return
         reference = identify(w, ti, t, b, ssrc, int64(w.rtp.payload_type))
     if reference < 0:
         w.drop_ssrc += 1

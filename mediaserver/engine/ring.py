@@ -61,6 +61,16 @@ class Ring:
         self.count, self.address = slots, self.memory.address
         self._head = self._tail = 0
 
+    @property
+    def produced(self) -> int:
+        """How many slots the producer has filled since the ring was made."""
+        return load_acquire_py(self.address)
+
+    @property
+    def taken(self) -> int:
+        """How many of them Python has taken with `pop`."""
+        return self._tail
+
     def push(self, *values: int) -> bool:
         """Add a command (op, index, a, b); False when the ring is full."""
         if self._head - load_acquire_py(self.address + TAIL) >= self.count:

@@ -5,11 +5,13 @@ Control hands out indices and fills records; the worker thread runs `loop.run` o
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import socket
 import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,9 @@ import numpy as np
 from mediacodecs.twcc import TWCC_STATE
 from mediaserver.engine import layout as L
 from mediaserver.engine.loop import MAX_WORKERS, STOP, run
+from mediaserver.engine.removals import Removals
 from mediaserver.engine.ring import Ring
+from mediaserver.engine.shares import Slots
 from packetio.batch import SLOT, ReceiveSlots, SendQueue, bind_udp
 from packetio.log import PacketLog, log_size, store_release_py
 from packetio.memory import Region, Table
@@ -32,39 +36,11 @@ COMMAND_SLOTS, EVENT_SLOTS = 8192, 1024
 SCRATCH = 4096
 
 
-class EngineFull(Exception):
-    """A table or the logs of a worker are used up: the join is refused, nothing else happens."""
-
-    def __init__(self, what: str, limit: int) -> None:
-        super().__init__(f"no more {what}: the limit of {limit} per worker is reached")
-        self.what, self.limit = what, limit
-
-
-class Slots:
-    """Free indices of one table. Index 0 is never given out."""
-
-    def __init__(self, what: str, count: int) -> None:
-        self.what, self.limit = what, count
-        self.free = list(range(count, 0, -1))
-
-    def take(self) -> int:
-        """A free index. Raises EngineFull."""
-        if not self.free:
-            raise EngineFull(self.what, self.limit)
-        return self.free.pop()
-
-    def give(self, index: int) -> None:
-        """Return an index that the worker has let go."""
-        self.free.append(index)
-
-    @property
-    def used(self) -> int:
-        """Indices in use."""
-        return self.limit - len(self.free)
-
-
 class LogStore:
-    """The packet logs of one worker: fixed places in one memfd, for video and for audio."""
+    """The packet logs of one worker: fixed places in one memfd, for video and for audio.
+
+    A place is taken when somebody is about to publish; it costs memory only from `open` on, when they have connected.
+    """
 
     def __init__(self, config: Config) -> None:
         video, audio = config.logs.video, config.logs.audio
@@ -73,17 +49,39 @@ class LogStore:
         self.starts = {L.VIDEO: 0, L.AUDIO: self.steps[L.VIDEO] * video.count}
         self.region = Region(self.starts[L.AUDIO] + self.steps[L.AUDIO] * audio.count, "weir-logs")
         self.slots = {L.VIDEO: Slots("video logs", video.count), L.AUDIO: Slots("audio logs", audio.count)}
+        self._threads = ThreadPoolExecutor(1, "weir-prefault")  # a log's pages take a millisecond to come
+        self._faulting: dict[tuple[int, int], Future[None]] = {}
 
-    def take(self, kind: int) -> tuple[int, PacketLog]:
-        """A fresh log for a layer of this kind, and its place. Raises EngineFull."""
-        place = self.slots[kind].take()
-        offset = self.starts[kind] + (place - 1) * self.steps[kind]
-        return place, PacketLog.create(self.region, offset, self.sizes[kind].packets, self.sizes[kind].bytes)
+    def take(self, kind: int) -> int:
+        """A place for a log of this kind. Raises EngineFull."""
+        return self.slots[kind].take()
+
+    def address(self, kind: int, place: int) -> int:
+        """Where the log of a place begins."""
+        return self.region.address + self._offset(kind, place)
+
+    def open(self, kind: int, place: int) -> PacketLog:
+        """An empty log at a place that was taken; its pages come meanwhile."""
+        offset = self._offset(kind, place)
+        made = PacketLog.create(self.region, offset, self.sizes[kind].packets, self.sizes[kind].bytes)
+        self._faulting[kind, place] = self._threads.submit(self.region.prefault, offset, self.steps[kind])
+        return made
 
     def give(self, kind: int, place: int) -> None:
-        """Return a log that nobody reads any more; its memory goes back to the system."""
-        self.region.release(self.starts[kind] + (place - 1) * self.steps[kind], self.steps[kind])
+        """Return a place whose log nobody reads any more; its memory goes back to the system."""
+        if (faulting := self._faulting.pop((kind, place), None)) is not None:
+            if not faulting.cancel():
+                faulting.result()
+            self.region.release(self._offset(kind, place), self.steps[kind])
         self.slots[kind].give(place)
+
+    def close(self) -> None:
+        """The node ends: no log is used any more."""
+        self._threads.shutdown()
+        self.region.close()
+
+    def _offset(self, kind: int, place: int) -> int:
+        return self.starts[kind] + (place - 1) * self.steps[kind]
 
     @property
     def used(self) -> int:
@@ -113,7 +111,8 @@ class Worker:
         self.commands = Ring(L.COMMAND, COMMAND_SLOTS)
         self.events = Ring(L.EVENT, EVENT_SLOTS)
         self.generations = np.random.default_rng(secrets.randbits(64)).integers(1, 1 << 14, limits.subscriptions + 1)
-        self.acknowledged: dict[tuple[int, int], asyncio.Future[None]] = {}
+        self.removals = Removals(self.events)
+        self._unsent: deque[tuple[int, int, int, int]] = deque()  # commands that found the ring full
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         wakes.rows[index] = self.wake_fd
         self.socket: socket.socket | None = None
@@ -187,39 +186,29 @@ class Worker:
         if self.socket is not None:
             self.socket.close()
         os.close(self.wake_fd)
-        self.logs.region.close()
+        self.logs.close()
 
     def wake(self) -> None:
         """Wake the thread if it sleeps."""
         os.eventfd_write(self.wake_fd, 1)
 
     def command(self, op: int, index: int, a: int = 0, b: int = 0) -> None:
-        """Send one command. A full ring means a worker that has been stuck for seconds: RuntimeError."""
-        if not self.commands.push(op, index, a, b):
-            raise RuntimeError(f"worker {self.index} does not take commands")
+        """Send one command; it waits here while the ring is full, and is then sent in its turn."""
+        if self._unsent or not self.commands.push(op, index, a, b):
+            self._unsent.append((op, index, a, b))
         self.wake()
 
-    async def remove(self, op: int, index: int) -> None:
-        """Send a removal and wait until the worker has let go of the record."""
-        future = self.acknowledged.setdefault((op, index), asyncio.get_running_loop().create_future())
+    def remove(self, op: int, table: Table, index: int, then: Callable[[], None]) -> None:
+        """Send the removal of a record; `then` is called once the worker has let go of it, however late that is."""
         self.command(op, index)
-        await future
+        self.removals.ask(table.address + index * table.dtype.itemsize, then)
 
-    def acknowledge(self, op: int, index: int) -> None:
-        """The worker let go of a record."""
-        future = self.acknowledged.pop((op, index), None)
-        if future is not None and not future.done():
-            future.set_result(None)
-
-    def sweep(self) -> None:
-        """Acknowledge removals whose event was lost because the ring was full."""
-        tables = {
-            L.REMOVE_TRANSPORT: self.transports, L.REMOVE_LAYER: self.layers,
-            L.REMOVE_FEED: self.feeds, L.REMOVE_SUBSCRIPTION: self.subscriptions,
-        }  # fmt: skip
-        for op, index in list(self.acknowledged):
-            if int(tables[op].rows[index].state) == L.CLOSING:
-                self.acknowledge(op, index)
+    def settle(self, most: int) -> bool:
+        """Send what waits, and do what is due of at most `most` removals; returns whether more may be due."""
+        while self._unsent and self.commands.push(*self._unsent[0]):
+            self._unsent.popleft()
+            self.wake()
+        return self.removals.settle(most)
 
     @property
     def transport_used(self) -> int:

@@ -75,6 +75,11 @@ def source_of_request(request: web.Request) -> str:
     return source_of(client_of(request).address)
 
 
+def share_of(request: web.Request) -> str | None:
+    """The source that a join's share is counted for; None: it is free of that."""
+    return None if is_unlimited(request) else source_of_request(request)
+
+
 def is_local(request: web.Request) -> bool:
     """Whether the client itself is on this machine, and not a proxy that speaks for others."""
     client = client_of(request)

@@ -6,30 +6,29 @@ import asyncio
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from config.schema import Config
 from mediacodecs.extensions import TWCC
-from mediaserver.engine.engine import Engine, EngineFull
+from mediaserver.engine.engine import Engine, EngineFull, Need
 from mediaserver.engine.layout import AUDIO, VIDEO
 from mediaserver.logs import about, get_logger
 from mediaserver.rooms.room import Publisher, Room, Viewer, stream_name
 from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
 from mediaserver.signalling.addresses import candidates
+from mediaserver.signalling.admission import RETRY, Admission, Hold
 from mediaserver.signalling.answers import LocalTrack, LocalTransport, answer_publisher, answer_subscriber
 from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer, read_subscriber_offer
 from mediaserver.signalling.offers import Offer, PublishedMedia, PublisherOffer, SubscriberOffer
 from mediaserver.signalling.problems import Problem
-from mediaserver.transport.peer import WATCHFUL, Handshakes, HandshakesFull, Peer
+from mediaserver.transport.peer import WATCHFUL, Handshakes, HandshakesFull, Patience, Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 
 log = get_logger("weir.sessions")
 KINDS = {"audio": AUDIO, "video": VIDEO}
-RETRY = {"Retry-After": "5"}
 HANDSHAKE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 
 
@@ -47,12 +46,30 @@ class Session:
     identity: str
     participant: Publisher | Viewer
     peer: Peer
+    share: Hold  # of the quotas, until it ends
+    handshake: Hold  # of the quotas, until its keys are agreed
     etag: str = field(default_factory=lambda: secrets.token_hex(8))
     streams: dict[str, frozenset[str]] = field(default_factory=dict)  # event streams: id -> names wanted
+
+    def publishes(self, room: Room, identity: str) -> bool:
+        """Whether this identity publishes or is about to by this session."""
+        return isinstance(self.participant, Publisher) and self.identity == identity and self.room is room
 
     def renew_etag(self) -> None:
         """The ICE session is another one now."""
         self.etag = secrets.token_hex(8)
+
+
+@dataclass(eq=False)
+class Joining:
+    """What a join has taken so far, so that one that fails gives all of it back."""
+
+    share: Hold = field(default_factory=Hold)
+    handshake: Hold = field(default_factory=Hold)
+    peer: Peer | None = None
+
+
+Join = Callable[[Room, Joining], tuple[Session, str]]
 
 
 class Sessions:
@@ -65,10 +82,13 @@ class Sessions:
         self.joins: Counter[tuple[str, str]] = Counter()  # (whip or whep, result)
         self.handshake_times: Counter[float] = Counter()
         self.handshake_sum = 0.0
-        self.handshakes = Handshakes(config.limits.handshakes, self._observe)
+        limits = config.limits
+        self.handshakes = Handshakes(limits.handshakes, self._observe)
+        self.admission = Admission(limits)
+        self._patience = Patience(limits.join_timeout, limits.handshake_timeout)
         self.closing = False
         self._contexts = DtlsContexts(Certificate.generate())
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Future[None]] = set()  # peers that the workers have not let go of yet
         self._candidates = candidates(config)
 
     def _observe(self, seconds: float) -> None:
@@ -76,33 +96,60 @@ class Sessions:
         self.handshake_times[bucket] += 1
         self.handshake_sum += seconds
 
-    def publish(self, room_name: str, identity: str, sdp: str) -> tuple[Session, str]:
-        """Let a publisher in; returns its session and the answer. Raises Problem."""
-        return self._join("whip", room_name, lambda room: self._publish(room, identity, sdp))
+    def publish(self, room_name: str, identity: str, sdp: str, *, source: str | None = None) -> tuple[Session, str]:
+        """Let a publisher in; returns its session and the answer. Raises Problem.
+
+        `source`: the address that its share is counted for; None: it is not.
+        """
+        return self._join("whip", room_name, source, lambda room, joining: self._publish(room, identity, sdp, joining))
 
     def watch(
-        self, room_name: str, target: str, identity: str, sdp: str, *, layer: str | None, lag: int
+        self,
+        room_name: str,
+        target: str,
+        identity: str,
+        sdp: str,
+        *,
+        layer: str | None,
+        lag: int,
+        source: str | None = None,
     ) -> tuple[Session, str]:
         """Let a viewer of `target` in; returns its session and the answer. Raises Problem."""
-        return self._join("whep", room_name, lambda room: self._watch(room, target, identity, sdp, layer, lag))
 
-    def _join(self, kind: str, room_name: str, join: Callable[[Room], tuple[Session, str]]) -> tuple[Session, str]:
+        def join(room: Room, joining: Joining) -> tuple[Session, str]:
+            joining.share.take(self.admission.viewers, source)
+            return self._watch(room, target, identity, sdp, layer, lag, joining)
+
+        return self._join("whep", room_name, source, join)
+
+    def _join(self, kind: str, room_name: str, source: str | None, join: Join) -> tuple[Session, str]:
+        joining = Joining()
         try:
             room = self._room(room_name)
             try:
-                session, answer = join(room)
+                joining.handshake.take(self.admission.handshakes, source)
+                session, answer = join(room, joining)
             finally:
                 self._forget_if_empty(room)
-        except NegotiationError as error:
-            raise Problem(error.status, str(error), reason="offer") from error
-        except (EngineFull, HandshakesFull) as error:
-            raise Problem(503, f"The node is full: {error}.", headers=RETRY, reason="full") from error
+        except BaseException as error:
+            self._undo(joining)
+            if isinstance(error, NegotiationError):
+                raise Problem(error.status, str(error), reason="offer") from error
+            if isinstance(error, EngineFull | HandshakesFull):
+                raise full(f"The node is full: {error}.") from error
+            raise
         self.sessions[session.id] = session
         with about(**session.participant.about):
             watching = {"watching": session.participant.target} if isinstance(session.participant, Viewer) else {}
             worker = session.peer.transport.worker.index
             log.info("joined", kind=kind, session=session.id, worker=worker, **watching)
         return session, answer
+
+    def _undo(self, joining: Joining) -> None:
+        joining.share.release()
+        joining.handshake.release()
+        if joining.peer is not None:
+            self._close_peer(joining.peer)
 
     def _room(self, name: str) -> Room:
         if self.closing:
@@ -121,9 +168,9 @@ class Sessions:
             del self.rooms[room.name]
             self.engine.forget_room(room.name)
 
-    def _peer(self, room: Room, offer: Offer, *, publishing: bool) -> Peer:
-        worker = self.engine.place(room.name, publishing)
-        peer = Peer(self.engine, worker, self._contexts, self.handshakes, self.config.limits.handshake_timeout)
+    def _peer(self, room: Room, offer: Offer, need: Need, joining: Joining, *, publishing: bool) -> Peer:
+        worker = self.engine.place(room.name, need, publishing=publishing)
+        peer = joining.peer = Peer(self.engine, worker, self._contexts, self.handshakes, self._patience)
         peer.expect(
             server=offer.local_setup == "passive",
             fingerprints=[(fingerprint.algorithm, fingerprint.value) for fingerprint in offer.fingerprints],
@@ -141,51 +188,55 @@ class Sessions:
             session_id=secrets.randbits(62),
         )
 
-    def _publish(self, room: Room, identity: str, sdp: str) -> tuple[Session, str]:
+    def _publish(self, room: Room, identity: str, sdp: str, joining: Joining) -> tuple[Session, str]:
         offer = read_publisher_offer(sdp)
-        peer = self._peer(room, offer, publishing=True)
-        try:
-            set_receiving(peer, offer)
-            tracks = [add_track(peer, media) for media in offer.media]
-            answer = answer_publisher(offer, self.local(peer))
-        except BaseException:
-            self._spawn(peer.close())
-            raise
+        need = self.admission.publishing(offer)
+        self._make_way(room, identity)
+        peer = self._peer(room, offer, need, joining, publishing=True)
+        set_receiving(peer, offer)
+        tracks = [add_track(peer, media) for media in offer.media]
+        answer = answer_publisher(offer, self.local(peer))
         publisher = Publisher(room, identity, peer, tracks)
         room.join(publisher)
-        return self._session(room, identity, publisher, peer), answer
+        return self._session(room, identity, publisher, joining), answer
+
+    def _make_way(self, room: Room, identity: str) -> None:
+        """End the oldest unfinished join of an identity that has all the sessions it may have: the newest counts."""
+        held = [one for one in self.sessions.values() if one.publishes(room, identity)]
+        unfinished = [one for one in held if one.participant in room.joining]
+        if len(held) >= self.config.limits.sessions_per_identity and unfinished:
+            self.end(unfinished[0], "a newer join of the identity took its place")
 
     def _watch(
-        self, room: Room, target: str, identity: str, sdp: str, layer: str | None, lag: int
+        self, room: Room, target: str, identity: str, sdp: str, layer: str | None, lag: int, joining: Joining
     ) -> tuple[Session, str]:
         offer = read_subscriber_offer(sdp)
-        peer = self._peer(room, offer, publishing=False)
+        peer = self._peer(room, offer, self.admission.watching(offer), joining, publishing=False)
         name = stream_name(room.name, target)
-        try:
-            set_sending(peer, offer)
-            subscriptions, tracks = [], []
-            for media in offer.media:
-                made = peer.transport.add_subscription(
-                    kind=KINDS[media.kind], mid=media.mid, cname=name, clock_rate=media.codecs[0].clock_rate
-                )
-                if lag:
-                    made.set_lag(lag)
-                subscription = Subscription(media, made)
-                subscription.wanted = layer if media.kind == "video" else None
-                subscriptions.append(subscription)
-                rtx = made.rtx_ssrc if any(codec.rtx_payload_type is not None for codec in media.codecs) else None
-                tracks.append(LocalTrack(media.mid, made.ssrc, rtx, name, name, f"{name}-{media.kind}-{media.mid}"))
-            answer = answer_subscriber(offer, self.local(peer), tracks)
-        except BaseException:
-            self._spawn(peer.close())
-            raise
+        set_sending(peer, offer)
+        subscriptions, tracks = [], []
+        for media in offer.media:
+            made = peer.transport.add_subscription(
+                kind=KINDS[media.kind], mid=media.mid, cname=name, clock_rate=media.codecs[0].clock_rate
+            )
+            if lag:
+                made.set_lag(lag)
+            subscription = Subscription(media, made)
+            subscription.wanted = layer if media.kind == "video" else None
+            subscriptions.append(subscription)
+            rtx = made.rtx_ssrc if any(codec.rtx_payload_type is not None for codec in media.codecs) else None
+            tracks.append(LocalTrack(media.mid, made.ssrc, rtx, name, name, f"{name}-{media.kind}-{media.mid}"))
+        answer = answer_subscriber(offer, self.local(peer), tracks)
         viewer = Viewer(room, identity, peer, target, subscriptions)
-        session = self._session(room, identity, viewer, peer)
+        session = self._session(room, identity, viewer, joining)
         room.watch(viewer)
         return session, answer
 
-    def _session(self, room: Room, identity: str, participant: Publisher | Viewer, peer: Peer) -> Session:
-        session = Session(secrets.token_urlsafe(12), room, identity, participant, peer)
+    def _session(self, room: Room, identity: str, participant: Publisher | Viewer, joining: Joining) -> Session:
+        peer = participant.peer
+        session = Session(
+            secrets.token_urlsafe(12), room, identity, participant, peer, joining.share, joining.handshake
+        )
         peer.about = participant.about
         peer.on_end = lambda reason: self._ended(session, reason)
         peer.on_secured = lambda: self._secured(session)
@@ -195,6 +246,7 @@ class Sessions:
         self.end(session, reason)
 
     def _secured(self, session: Session) -> None:
+        session.handshake.release()
         with about(**session.participant.about):
             log.info(
                 "connected",
@@ -212,29 +264,25 @@ class Sessions:
         if session is not None:
             self.end(session, reason)
 
-    def end(self, session: Session, reason: str) -> asyncio.Task[None] | None:
+    def end(self, session: Session, reason: str) -> asyncio.Future[None] | None:
         """End a session: its people leave the room at once, its peer is told goodbye in the background."""
         if self.sessions.pop(session.id, None) is None:
             return None
+        session.share.release()
+        session.handshake.release()
         with about(**session.participant.about):
             log.info("left", session=session.id, reason=reason)
         session.room.leave(session.participant)
         self._forget_if_empty(session.room)
         if isinstance(session.participant, Viewer):
             session.participant.tell()  # so that event streams end
-        with about(**session.participant.about):
-            return self._spawn(session.peer.close())
+        return self._close_peer(session.peer)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("a peer was not closed well", exc_info=error)
+    def _close_peer(self, peer: Peer) -> asyncio.Future[None]:
+        closing = peer.close()
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
 
     def check(self) -> None:
         """Once a second: end the sessions whose peers have gone, and look at what the others send."""
@@ -249,8 +297,8 @@ class Sessions:
         self.closing = True
         for session in list(self.sessions.values()):
             self.end(session, "the node is shutting down")
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace)
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=grace)
 
 
 def set_receiving(peer: Peer, offer: PublisherOffer) -> None:

@@ -18,7 +18,16 @@ from mediaserver.signalling.grants import allow
 from mediaserver.signalling.ice_servers import ice_links
 from mediaserver.signalling.joins import counted, created, resource_path
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.requests import accepts, bearer_of, json_body, limit_joins, name_of, session_of, text_body
+from mediaserver.signalling.requests import (
+    accepts,
+    bearer_of,
+    json_body,
+    limit_joins,
+    name_of,
+    session_of,
+    share_of,
+    text_body,
+)
 from mediaserver.signalling.whip import add_resource
 
 LAYER_EXTENSION = "urn:ietf:params:whep:ext:core:layer"
@@ -53,7 +62,8 @@ async def post(request: web.Request) -> web.Response:
     accepts(request, "application/sdp")
     offer = await text_body(request, "application/sdp")
     viewer = bearer.identity or f"viewer-{secrets.token_hex(4)}"
-    session, answer = context.sessions.watch(room, target, viewer, offer, layer=layer, lag=lag)
+    source = share_of(request)
+    session, answer = context.sessions.watch(room, target, viewer, offer, layer=layer, lag=lag, source=source)
     path = resource_path(request, "whep", session.id)
     links = [
         f'<{path}/layer>; rel="{LAYER_EXTENSION}"',

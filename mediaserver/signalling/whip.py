@@ -15,7 +15,7 @@ from mediaserver.signalling.ice_servers import ice_links
 from mediaserver.signalling.joins import counted, created, resource_path
 from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.requests import accepts, bearer_of, limit_joins, name_of, session_of, text_body
+from mediaserver.signalling.requests import accepts, bearer_of, limit_joins, name_of, session_of, share_of, text_body
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 
@@ -53,7 +53,7 @@ async def post(request: web.Request) -> web.Response:
     accepts(request, "application/sdp")
     offer = await text_body(request, "application/sdp")
     check_sources(bearer, offer, screen=screen)
-    session, answer = context.sessions.publish(room, identity, offer)
+    session, answer = context.sessions.publish(room, identity, offer, source=share_of(request))
     return created(session, answer, resource_path(request, "whip", session.id), ice_links(context.config, session.id))
 
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from mediaserver.engine.engine import Engine, Transport, Worker
 from mediaserver.logs import get_logger
@@ -19,7 +20,6 @@ from packetio.srtp import SrtpContexts
 
 SETTLE = 4.0  # seconds after the handshake in which its last flight may still be asked for
 WATCHFUL = 5.0  # seconds without a check that end a peer which seems to have said goodbye
-PATIENCE = 2.0  # seconds that a worker may take to let go of a transport
 
 log = get_logger("weir.transport")
 
@@ -49,11 +49,19 @@ class Handshakes:
         self.results[result] += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a peer has: `join` until its first connectivity check, `handshake` from then to its keys."""
+
+    join: float
+    handshake: float
+
+
 class Peer:
     """A peer from its SDP answer to its end. `on_secured` and `on_end(reason)` are called at most once each."""
 
     def __init__(
-        self, engine: Engine, worker: Worker, contexts: DtlsContexts, handshakes: Handshakes, timeout: float
+        self, engine: Engine, worker: Worker, contexts: DtlsContexts, handshakes: Handshakes, patience: Patience
     ) -> None:
         """Raises EngineFull or HandshakesFull."""
         handshakes.begin()
@@ -75,7 +83,8 @@ class Peer:
         self._endpoint: DtlsEndpoint | None = None
         self._close_notify = b""
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline = self._loop.call_later(timeout, self._end, "the handshake took too long")
+        self._patience = patience
+        self._deadline = self._loop.call_later(patience.join, self._end, "no connectivity check came")
         self.transport.on_datagram = self._on_datagram
         self.transport.on_connected = self._on_connected
 
@@ -102,6 +111,9 @@ class Peer:
             self._end("no connectivity check came for too long")
 
     def _on_connected(self, address: tuple[str, int]) -> None:
+        if self._pending:
+            self._deadline.cancel()
+            self._deadline = self._loop.call_later(self._patience.handshake, self._end, "the handshake took too long")
         if self._endpoint is not None and not self._server:
             self._drive(lambda endpoint, now: endpoint.start(now))
 
@@ -169,18 +181,19 @@ class Peer:
             self._settle_handshake("failed")
             self.on_end(reason)
 
-    async def close(self) -> None:
-        """Say goodbye by RTCP, let everything go, and end DTLS: whoever hears that stops listening."""
+    def close(self) -> asyncio.Future[None]:
+        """Say goodbye by RTCP, let everything go, and end DTLS: whoever hears that stops listening.
+
+        Always finishes, by itself; what is returned is done then.
+        """
         self._ended = True
         self._settle_handshake("failed")
         if self._timer is not None:
             self._timer.cancel()
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self.transport.close()
-        except TimeoutError:
-            log.error("a worker does not let go of a transport", **self.about)
+        return self.transport.close(self._end_dtls)
+
+    def _end_dtls(self) -> None:
         if self._endpoint is not None:
             self._endpoint.close()
-            for datagram in self._endpoint.datagrams():  # still to its address: nobody else has had the record since
+            for datagram in self._endpoint.datagrams():
                 self.transport.send(datagram)

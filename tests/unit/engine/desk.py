@@ -83,7 +83,7 @@ class Track:
         self.desk, self.end, self.kind = end.desk, end, kind
         worker = end.desk.worker
         self.index, self.feed_index = worker.layer_slots.take(), worker.feed_slots.take()
-        self.log: PacketLog = worker.logs.take(kind)[1]
+        self.log: PacketLog = worker.logs.open(kind, worker.logs.take(kind))
         layer = self.record = worker.layers.clear(self.index)
         layer.transport, layer.kind, layer.log, layer.feed = end.index, kind, self.log.base, self.feed_index
         layer.clock_rate, layer.ssrc, layer.payload_type = RATES[kind], ssrc, 96 if kind == L.VIDEO else 111
@@ -185,4 +185,4 @@ class Desk:
         self.sock.close()
         os.close(self.worker.wake_fd)
         os.close(self.control_wake)
-        self.worker.logs.region.close()
+        self.worker.logs.close()

@@ -14,7 +14,7 @@ from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
 from mediaserver.signalling.codec_match import Codec
 from mediaserver.signalling.offers import Encoding, PublishedMedia, SubscribedMedia
-from mediaserver.transport.peer import Handshakes, Peer
+from mediaserver.transport.peer import Handshakes, Patience, Peer
 from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 from tests.unit.engine.peers import small_config
@@ -33,7 +33,7 @@ class People:
         self.peers: list[Peer] = []
 
     def peer(self) -> Peer:
-        self.peers.append(Peer(self.engine, self.engine.workers[0], self.contexts, self.handshakes, 60))
+        self.peers.append(Peer(self.engine, self.engine.workers[0], self.contexts, self.handshakes, Patience(60, 60)))
         return self.peers[-1]
 
     def publisher(self, identity: str, *kinds: str) -> Publisher:

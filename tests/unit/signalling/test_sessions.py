@@ -82,7 +82,7 @@ async def test_peer_with_checks_stays(node: Running) -> None:
 
 
 async def test_handshake_that_is_never_finished_is_ended_and_counted() -> None:
-    async with running(limits={"handshake_timeout": 0.2, "handshakes": 1}) as node:
+    async with running(limits={"join_timeout": 0.2, "handshakes": 1}) as node:
         half = await node.join("/whep/lobby/alice", connect=False)
         headers, problem = await node.refused(
             503, "POST", "/whep/lobby/alice", data=OFFER, headers={"Content-Type": "application/sdp"}
