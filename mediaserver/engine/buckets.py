@@ -7,7 +7,7 @@ buckets are the peer's own, and they are asked before the work that they limit i
 
 Media and RTCP pass the door before anything is decrypted. A worker that can't keep up (round after round leaves
 datagrams in the socket) also lets each peer have only a share of what it takes, which shrinks until the socket is
-drained: the kernel drops without asking whose a datagram is, so what can't be served must be taken out fast.
+drained, and grows slowly: the kernel drops without asking whose a datagram is, so what can't be served must go fast.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ EPOCH_PAUSE = 500 * MS  # ns; a new epoch costs every reader of the log; encoder
 EPOCH_DEPTH = 64 * EPOCH_PAUSE  # … but all layers at once, when a page changes its camera or a script loops
 NACK_PAUSE = MS // 4  # ns; 4,000 numbers a second: 10 % of what a viewer of 25 videos gets, asked for once again
 NACK_DEPTH = SECOND  # a second's worth at once: what 100 ms without a network lose, of all streams
-WINDOW = 16  # rounds: some 1,024 datagrams of media
-PATIENCE = 32  # rounds behind before anybody's share shrinks: all publishers' keyframes at once are no overload
-FIRST_SHARE, LEAST_SHARE = 512, 64  # datagrams of a window that a peer is served at first, and always
+WINDOW = 20 * MS  # ns in which shares are counted
+FIRST_SHARE, LEAST_SHARE = 128, 32  # datagrams of a window that a peer is served at first, and always: 1,600 a second
+BEHIND = 50 * MS  # ns that the socket is not emptied before shares shrink: keyframes of a whole room are no overload
+EASE = SECOND  # ns after which a share grows again
 
 
 @kernel
@@ -68,24 +69,25 @@ def admitted(w: Any, t: Any, size: int) -> bool:
 @kernel
 def within_share(w: Any, t: Any) -> bool:
     """Count a datagram of this window; False: the peer had its share."""
-    if t.share_window != w.share_window:
-        t.share_window, t.share_taken = w.share_window, 0
+    window = w.now // WINDOW
+    if t.share_window != window:
+        t.share_window, t.share_taken = window, 0
     t.share_taken += 1
     return bool(t.share_taken <= w.share)
 
 
 @kernel
 def note_round(w: Any, behind: bool) -> None:
-    """Note whether a round left datagrams in the socket. The share halves with each window in which all did."""
+    """Note whether a round left datagrams in the socket. Shares halve while all rounds do, and double later."""
     if not behind:
-        w.full_rounds = w.crowded = 0
-        return
-    w.full_rounds += 1
-    if w.full_rounds < PATIENCE or w.full_rounds % WINDOW:
-        return
-    w.share = max(int64(w.share) >> 1, int64(LEAST_SHARE)) if w.crowded else int64(FIRST_SHARE)
-    w.share_window += 1
-    w.crowded = 1
+        w.behind_since = w.now
+    since = w.now - max(int64(w.behind_since), int64(w.share_changed))
+    if behind and since >= BEHIND:
+        w.share = max(int64(w.share) >> 1, int64(LEAST_SHARE)) if w.crowded else int64(FIRST_SHARE)
+        w.share_changed, w.crowded = w.now, 1
+    elif w.crowded and w.now - w.share_changed >= EASE:
+        w.share, w.share_changed = w.share << 1, w.now
+        w.crowded = int64(w.share <= FIRST_SHARE)
 
 
 @kernel

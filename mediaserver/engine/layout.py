@@ -144,7 +144,7 @@ TRANSPORT = np.dtype(
         ("next_twcc", "i8"),
         ("rtt", "i8"),  # ns, newest from a receiver report; 0: unknown
         ("buckets", "i8", (BUCKETS,)),  # ns: when each is full again
-        ("share_window", "i8"),  # WORKER.share_window in which `share_taken` was counted
+        ("share_window", "i8"),  # in which `share_taken` was counted: see engine.buckets
         ("share_taken", "i8"),
         ("packets_in", "i8"),
         ("bytes_in", "i8"),
@@ -415,10 +415,10 @@ WORKER = np.dtype(
         ("uplink_byte_pause", "i8"),  # the same for bytes, in 1/1024 ns
         # overload: see engine.buckets
         ("media_taken", "i8"),  # datagrams of media and RTCP that this round has admitted
-        ("full_rounds", "i8"),  # rounds in a row that left datagrams in the socket
+        ("behind_since", "i8"),  # ns: when the socket was last emptied
         ("crowded", "i8"),  # 1: each peer has a share
-        ("share", "i8"),
-        ("share_window", "i8"),
+        ("share", "i8"),  # datagrams of a window
+        ("share_changed", "i8"),  # ns
         ("nack_room", "i8"),  # sequence numbers that the present datagram may still ask for
         ("untold", "i8"),  # 1: some record is marked as untold
         ("next_tick", "i8"),
