@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -78,10 +79,15 @@ class Scene:
         self.w: Any = self.worker.counters
         self.turns = Turns(engine)
         self.peers: list[Peer] = []
+        self.sockets: list[socket.socket] = []
 
     def peer(self) -> Peer:
         self.peers.append(Peer(self.engine, self.worker))
         return self.peers[-1]
+
+    def socket(self) -> socket.socket:
+        self.sockets.append(Peer.new_socket())
+        return self.sockets[-1]
 
     async def publisher(self) -> tuple[Peer, Any]:
         peer = self.peer()
@@ -134,6 +140,7 @@ class Scene:
         return loop.time() - began
 
     async def __aenter__(self) -> Scene:
+        await self.engine.start()
         await self.set_up()
         return self
 
@@ -142,6 +149,9 @@ class Scene:
         for peer in self.peers:
             await asyncio.wait_for(peer.transport.close(), PATIENT)
             peer.close()
+        for sock in self.sockets:
+            sock.close()
+        await self.engine.stop()
 
     async def others_are_whole(self) -> None:
         """All that the speaker said was heard, no event was lost, and control had its turns."""
@@ -154,11 +164,8 @@ class Scene:
 
 @pytest.fixture
 async def scene() -> AsyncIterator[Scene]:
-    engine = Engine(small_config())
-    await engine.start()
-    async with Scene(engine) as made:
+    async with Scene(Engine(small_config())) as made:
         yield made
-    await engine.stop()
 
 
 def dtls(first: int, k: int = 0) -> bytes:
@@ -194,7 +201,7 @@ async def test_stranger_with_an_answer_but_no_keys_reaches_control_at_a_rate(sce
 
 
 async def test_member_that_moves_to_and_fro_is_told_at_a_rate_and_checks_of_others_are_answered(scene: Scene) -> None:
-    places = [Peer.new_socket() for _ in range(3)]
+    places = [scene.socket() for _ in range(3)]
     told: list[Any] = []
     scene.flooder.transport.on_address_changed = told.append
     took = await scene.flood(2000, lambda k: scene.flooder.check(sock=places[k % 3]))
@@ -207,8 +214,6 @@ async def test_member_that_moves_to_and_fro_is_told_at_a_rate_and_checks_of_othe
     await until(lambda: not told or told[-1] == scene.flooder.transport.remote, PATIENT)
     assert int(scene.w.drop_stun) == refused
     await scene.others_are_whole()
-    for place in places:
-        place.close()
 
 
 @pytest.mark.parametrize("kind", ["jumps", "payload types", "ssrcs"])
@@ -259,15 +264,12 @@ async def test_member_that_sends_too_much_media_is_cut_and_nobody_else(scene: Sc
 async def test_limits_of_the_configuration_are_those_of_the_engine(changed: str, size: int) -> None:
     config = small_config()
     small = {"uplink_packets_per_second": 100} if changed == "packets" else {"uplink_bits_per_second": 1_000_000}
-    engine = Engine(config.model_copy(update={"limits": config.limits.model_copy(update=small)}))
-    await engine.start()
-    async with Scene(engine) as scene:
+    async with Scene(Engine(config.model_copy(update={"limits": config.limits.model_copy(update=small)}))) as scene:
         datagram = bytes([0x80, OPUS_TYPE]) + bytes(size - 2)
         took = await scene.flood(2000, lambda k: scene.flooder.sock.sendto(datagram, scene.flooder.server))
         passed = 2000 - int(scene.flooder.transport.record.policed)
         at_once = 100 if changed == "packets" else 1_000_000 // 8 // size
         assert at_once <= passed <= at_once * (1 + took) + 1
-    await engine.stop()
 
 
 async def test_events_of_all_workers_are_taken_in_turn_and_none_is_forgotten() -> None:
@@ -288,7 +290,7 @@ async def test_events_of_all_workers_are_taken_in_turn_and_none_is_forgotten() -
                 emit(worker.counters, L.SOURCE_STARTED, k, 0, 0, 0, 0)
         await until(lambda: sum(map(len, taken)) == sum(counts), PATIENT)
         assert max(map(len, taken)) <= EVENTS_A_TURN
-        assert [worker for worker, _ in taken[1][:6]] == [0, 1, 2, 0, 1, 2]
+        assert [worker for turn in taken for worker, _ in turn][:6] == [0, 1, 2, 0, 1, 2]
         for worker, count in enumerate(counts):
             assert [k for turn in taken for of, k in turn if of == worker] == list(range(count))
         for k in range(200):  # however they come: alone, in crowds, while control is at it
