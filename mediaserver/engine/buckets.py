@@ -36,7 +36,8 @@ NACK_PAUSE = MS // 4  # ns; 4,000 numbers a second: 10 % of what a viewer of 25 
 NACK_DEPTH = SECOND  # a second's worth at once: what 100 ms without a network lose, of all streams
 WINDOW = 20 * MS  # ns in which shares are counted
 FIRST_SHARE, LEAST_SHARE = 128, 32  # datagrams of a window that a peer is served at first, and always: 1,600 a second
-BEHIND = 50 * MS  # ns that the socket is not emptied before shares shrink: keyframes of a whole room are no overload
+BEHIND = 50 * MS  # ns that the socket is not emptied before shares shrink: keyframes of a whole room are no overload …
+ROUNDS = 8  # … and rounds: a worker that got no processor for a while works off what waited
 EASE = SECOND  # ns after which a share grows again
 
 
@@ -79,10 +80,11 @@ def within_share(w: Any, t: Any) -> bool:
 @kernel
 def note_round(w: Any, behind: bool) -> None:
     """Note whether a round left datagrams in the socket. Shares halve while all rounds do, and double later."""
-    if not behind:
-        w.behind_since = w.now
+    if not behind or w.behind_rounds == 0:
+        w.behind_since, w.behind_rounds = w.now, 0
+    w.behind_rounds += behind
     since = w.now - max(int64(w.behind_since), int64(w.share_changed))
-    if behind and since >= BEHIND:
+    if w.behind_rounds >= ROUNDS and since >= BEHIND:
         w.share = max(int64(w.share) >> 1, int64(LEAST_SHARE)) if w.crowded else int64(FIRST_SHARE)
         w.share_changed, w.crowded = w.now, 1
     elif w.crowded and w.now - w.share_changed >= EASE:

@@ -415,7 +415,8 @@ WORKER = np.dtype(
         ("uplink_byte_pause", "i8"),  # the same for bytes, in 1/1024 ns
         # overload: see engine.buckets
         ("media_taken", "i8"),  # datagrams of media and RTCP that this round has admitted
-        ("behind_since", "i8"),  # ns: when the socket was last emptied
+        ("behind_since", "i8"),  # ns: the first of the rounds in a row that left datagrams in the socket
+        ("behind_rounds", "i8"),  # how many there were
         ("crowded", "i8"),  # 1: each peer has a share
         ("share", "i8"),  # datagrams of a window
         ("share_changed", "i8"),  # ns

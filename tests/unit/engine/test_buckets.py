@@ -22,6 +22,7 @@ from mediaserver.engine.buckets import (
     LEAST_SHARE,
     NACK_DEPTH,
     NACK_PAUSE,
+    ROUNDS,
     WINDOW,
     admitted,
     allow,
@@ -178,13 +179,28 @@ def test_worker_that_falls_behind_gives_each_peer_a_share_that_shrinks_until_it_
 
 def test_burst_that_is_worked_off_in_time_is_no_overload(desk: Desk) -> None:
     note_round(desk.w, False)
-    for _ in range(BEHIND // L.MS - 1):
+    for _ in range(BEHIND // L.MS):
         desk.w.now += L.MS
         note_round(desk.w, True)
     note_round(desk.w, False)
-    desk.w.now += BEHIND - L.MS
+    desk.w.now += L.MS
     note_round(desk.w, True)
     assert desk.w.crowded == 0
+
+
+def test_worker_that_was_stopped_works_off_what_waited(desk: Desk) -> None:
+    note_round(desk.w, False)
+    desk.w.now += 25 * L.SECOND
+    for _ in range(BEHIND // L.MS):  # some thousand datagrams
+        note_round(desk.w, True)
+        desk.w.now += L.MS
+    note_round(desk.w, False)
+    for _ in range(ROUNDS - 1):  # it gets no processor in between
+        desk.w.now += BEHIND
+        note_round(desk.w, True)
+    assert desk.w.crowded == 0
+    note_round(desk.w, True)
+    assert desk.w.crowded == 1
 
 
 def test_checks_are_bounded_for_each_peer(desk: Desk) -> None:
