@@ -221,6 +221,15 @@ class Limits(Section):
     ssrcs_per_publisher: int = Field(
         default=24, ge=1, le=32, description="SSRCs that one publisher may send, retransmissions included."
     )
+    uplink_packets_per_second: int = Field(
+        default=5000, ge=100, le=10_000_000, description="Packets per second from one peer; a second's worth at once."
+    )
+    uplink_bits_per_second: int = Field(
+        default=50_000_000,
+        ge=100_000,
+        le=100_000_000_000,
+        description="Bits per second from one peer; a second's worth at once.",
+    )
     rooms: int = Field(default=1000, ge=1, le=1 << 20, description="Open rooms, per node.")
     participants_per_room: int = Field(default=1000, ge=1, le=1 << 20, description="Participants of one room.")
     handshakes: int = Field(default=256, ge=1, le=65536, description="Unfinished handshakes at once, per node.")

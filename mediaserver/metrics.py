@@ -44,7 +44,10 @@ COUNTERS = {
     "waits": ("weir_worker_waits", "Times the worker slept"),
     "gso_refused": ("weir_gso_refused", "Trains that the kernel refused and that were sent packet by packet"),
 }
-DROPS = ("truncated", "unknown", "stun", "garbage", "srtp", "ssrc", "payload", "duplicate", "event", "send", "overrun")
+DROPS = (
+    *("truncated", "unknown", "stun", "garbage", "srtp", "ssrc", "payload", "duplicate", "event", "send", "overrun"),
+    *("uplink", "epoch", "dtls"),  # more than one peer may cost the others
+)
 
 
 def latency_bounds() -> list[str]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "EngineFull", "Layer", "Need", "SrtpContexts", "Subscription", "Transport", "Worker"]
 
 log = get_logger("weir.engine")
+EVENTS_A_TURN = 64  # of all workers, before HTTP and timers have theirs …
+TURN_SECONDS = 0.003  # … or so much time: a step of a handshake may cost a millisecond
 SWEEP = 0.25  # seconds between looks for what a wake-up may have missed: removals, commands that found no room
 SETTLED = 64  # removals that are finished in one wake-up: each gives back a peer's contexts and slots
 SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
@@ -46,6 +48,7 @@ class Engine:
         self.room_workers: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._turn = 0  # the worker whose event is taken next
 
     async def start(self) -> None:
         """Bind the sockets and start the threads. Raises OSError when an address is taken."""
@@ -156,14 +159,30 @@ class Engine:
             os.eventfd_write(self.wake_fd, 1)  # the rest after whatever else the loop has to do
 
     def _on_events(self) -> None:
-        drain_eventfd(self.wake_fd)
-        for worker in self.workers:
-            while (event := worker.events.pop()) is not None:
-                try:
-                    self._handle(worker, *event)
-                except Exception:  # a fault of ours about one peer must not keep the others' events waiting
-                    log.exception("an event of the engine could not be handled", op=event[0], index=event[1])
+        drain_eventfd(self.wake_fd)  # before the rings are looked at: what comes from here on wakes us again
+        if self._take_events():
+            os.eventfd_write(self.wake_fd, 1)  # the rest when everybody else has had a turn of the loop
         self._settle()
+
+    def _take_events(self) -> bool:
+        """Handle a bounded number of events, one of each worker in turn; whether there may be more."""
+        end = time.monotonic() + TURN_SECONDS
+        handled = empty = 0
+        while empty < len(self.workers):
+            if handled == EVENTS_A_TURN or (handled and time.monotonic() > end):
+                return True
+            worker = self.workers[self._turn]
+            self._turn = (self._turn + 1) % len(self.workers)
+            event = worker.events.pop()
+            if event is None:
+                empty += 1
+                continue
+            empty, handled = 0, handled + 1
+            try:
+                self._handle(worker, *event)
+            except Exception:  # a fault of ours about one peer must not keep the others' events waiting
+                log.exception("an event of the engine could not be handled", op=event[0], index=event[1])
+        return False
 
     def _handle(self, worker: Worker, op: int, index: int, a: int, b: int, payload: bytes) -> None:
         key = (worker.index, index)

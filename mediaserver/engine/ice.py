@@ -24,9 +24,10 @@ from mediacodecs.stun import (
     write_fingerprint,
 )
 from mediaserver.engine.access import transport_of
+from mediaserver.engine.buckets import may_check
 from mediaserver.engine.commands import take_commands
 from mediaserver.engine.layout import ADDRESS_CHANGED, ICE_CONNECTED, SECOND
-from mediaserver.engine.ring import emit
+from mediaserver.engine.news import tell_peer
 from mediaserver.engine.send import CONTROLS, MESSAGE_SIZE, VECTOR_SIZE, make_room, message_at, vector_at
 from mediaserver.engine.tables import AF_INET, address_key, drop_addresses, find_address, find_ufrag, put_address
 from packetio.batch import CONTROL_BYTES, PACKET_INFO, SLOT, SOCKADDR
@@ -57,7 +58,7 @@ def handle_stun(w: Any, slot: int, size: int, control_size: int) -> None:
         return
     t = transport_of(w, ti)
     old = hashed != t.ufrag
-    if not authentic(w, t, b, old):
+    if not may_check(w, t) or not authentic(w, t, b, old):
         w.drop_stun += 1
         return
     validated(w, ti, t, slot, control_size, stun.use_candidate != 0)
@@ -103,7 +104,7 @@ def validated(w: Any, ti: int, t: Any, slot: int, control_size: int, nominated: 
         t.remote_size = 16 if int64(t.remote[0]) == AF_INET else SOCKADDR
         t.remote_check = w.now
         copy_packet_info(w, t, slot, control_size)
-        emit(w, ICE_CONNECTED if first else ADDRESS_CHANGED, ti, 0, 0, t.remote.ctypes.data, SOCKADDR)
+        tell_peer(w, ti, t, ICE_CONNECTED if first else ADDRESS_CHANGED)
     t.connected = 1
 
 

@@ -12,8 +12,8 @@ from mediacodecs.extensions import MID, REPAIRED_RID, RID
 from mediacodecs.frame import OPUS, int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import layer_of
-from mediaserver.engine.layout import AUDIO, NO_TYPE, SSRC_REFUSED
-from mediaserver.engine.ring import emit
+from mediaserver.engine.layout import AUDIO, NO_TYPE
+from mediaserver.engine.news import tell_refused
 
 
 @kernel
@@ -123,7 +123,7 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> i
         if repair:
             layer.rtx_ssrc = ssrc
     else:
-        emit(w, SSRC_REFUSED, ti, ssrc, payload_type, 0, 0)
+        tell_refused(w, ti, t, ssrc, payload_type)
     slot = free_slot(w, t)
     if slot < 0:
         return -1

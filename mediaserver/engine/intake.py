@@ -15,12 +15,13 @@ from mediacodecs.kernel import kernel
 from mediacodecs.payload import parse_payload
 from mediacodecs.reception import count_reception
 from mediacodecs.rtp import unwrap16
-from mediaserver.engine.access import feed_of, layer_of
+from mediaserver.engine.access import feed_of, layer_of, transport_of
+from mediaserver.engine.buckets import may_begin_epoch
 from mediaserver.engine.keyframes import keyframe_came
-from mediaserver.engine.layout import LAYER, LAYER_STARTED, SECOND
+from mediaserver.engine.layout import LAYER, SECOND
 from mediaserver.engine.nacks import note_arrival
+from mediaserver.engine.news import tell_layer
 from mediaserver.engine.parameters import keep_parameters
-from mediaserver.engine.ring import emit
 from packetio.log import (
     DISCARDABLE,
     END,
@@ -42,6 +43,7 @@ assert LAYER.fields is not None
 DESCRIPTOR_FROM_MID = LAYER.fields["descriptor"][1] - LAYER.fields["mid"][1]
 DESCRIPTOR_BYTES = DD_STATE.itemsize
 REPLACED = SECOND  # ns of silence after which an SSRC that was replaced may come back
+FAR, TOO_MANY = -1, -2  # no position: far from the rest, or an epoch more than the publisher may begin
 JUMP = 3000  # positions: a larger step is a reset or nonsense (RFC 3550's MAX_DROPOUT)
 
 
@@ -65,9 +67,10 @@ def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, re
             return
     if not repaired and (ssrc != layer.ssrc or codec != layer.codec):
         renew(w, index, layer, ssrc, codec)
-    position = position_of(layer, int64(w.rtp.sequence), repaired)
+    position = position_of(w, layer, int64(w.rtp.sequence), repaired)
     if position < 0:
-        w.drop_duplicate += 1
+        w.drop_duplicate += position == FAR
+        w.drop_epoch += position == TOO_MANY
         return
     describe(w, layer, b, codec, position, arrival, repaired)
     if not repaired:
@@ -92,7 +95,8 @@ def after_append(w: Any, index: int, layer: Any) -> None:
         layer.keyframe_count += 1
         keyframe_came(layer)
     if layer.active == 0 and not marks & PADDING_ONLY:
-        layer.active = int64(emit(w, LAYER_STARTED, index, layer.codec, layer.payload_type, 0, 0))  # lost: told again
+        layer.active = 1
+        tell_layer(w, index, layer)
     feed = feed_of(w, layer.feed)
     if feed.dirty == 0:
         feed.dirty = 1
@@ -114,28 +118,29 @@ def renew(w: Any, index: int, layer: Any, ssrc: int, codec: int) -> None:
 
 
 @kernel
-def position_of(layer: Any, sequence: int, repaired: int) -> int:
-    """The position of a sequence number; -1: far from the rest, or before the epoch began."""
+def position_of(w: Any, layer: Any, sequence: int, repaired: int) -> int:
+    """The position of a sequence number; FAR: from the rest, or before the epoch began; TOO_MANY: see `begin`."""
     if layer.started == 0:
-        return begin(layer, sequence)
+        return begin(w, layer, sequence)
     position = unwrap16(layer.highest, sequence)
     if abs(position - layer.highest) <= JUMP:
         layer.odd = -1
-        return position if position >= log_at(layer.log).epoch_start else -1
+        return position if position >= log_at(layer.log).epoch_start else FAR
     if repaired:
-        return -1
-    if layer.odd == sequence:
-        return begin(layer, sequence)
+        return FAR
+    confirmed = layer.odd == sequence
     layer.odd = (sequence + 1) & 0xFFFF
-    return -1
+    return begin(w, layer, sequence) if confirmed else FAR
 
 
 @kernel
-def begin(layer: Any, sequence: int) -> int:
-    """Begin an epoch whose first packet has this sequence number."""
+def begin(w: Any, layer: Any, sequence: int) -> int:
+    """Begin an epoch whose first packet has this sequence number. TOO_MANY: all readers would pay for it too often."""
     log = log_at(layer.log)
     start = log.epoch_start
     if log.highest:
+        if not may_begin_epoch(w, transport_of(w, layer.transport)):
+            return TOO_MANY
         start = begin_epoch(layer.log, log.packets)
     position = start + 65536 | sequence
     layer.started, layer.odd = 1, -1

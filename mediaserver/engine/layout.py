@@ -77,6 +77,23 @@ SSRC_LIVES = 8  # times that many in all: an encoder that restarts takes a new S
 NO_TYPE = 255  # payload type: none
 AUDIO, VIDEO = 1, 2
 
+# Token buckets of a transport: `engine.buckets` has their rates, for what is told to control `engine.news`
+(
+    UPLINK_PACKETS,
+    UPLINK_BYTES,
+    CHECKS,  # authenticated binding requests that it may try
+    EPOCHS,  # new epochs of its logs
+    NACKED,  # sequence numbers that it may ask for again
+    DTLS_RECORDS,
+    PEER_NEWS,  # ADDRESS_CHANGED, GOODBYE, SSRC_REFUSED
+    LAYER_NEWS,  # LAYER_STARTED, LAYER_PAUSED
+    SOURCE_NEWS,  # SOURCE_STARTED
+    BUCKETS,
+) = range(10)
+RESENT, ASKED, RESEND_BUCKETS = range(3)  # of a subscription: bytes resent, numbers asked for
+TOLD_DTLS = 8  # DTLS datagrams of one transport in the ring that control has not taken: a flight is 3 to 6
+BYTE_SHIFT = 10  # WORKER.uplink_byte_pause counts 1/1024 ns
+
 TRANSPORT = np.dtype(
     [
         ("state", "i8"),
@@ -126,11 +143,18 @@ TRANSPORT = np.dtype(
         ("next_report", "i8"),  # ns: receiver reports
         ("next_twcc", "i8"),
         ("rtt", "i8"),  # ns, newest from a receiver report; 0: unknown
+        ("buckets", "i8", (BUCKETS,)),  # ns: when each is full again
+        ("share_window", "i8"),  # in which `share_taken` was counted: see engine.buckets
+        ("share_taken", "i8"),
         ("packets_in", "i8"),
         ("bytes_in", "i8"),
         ("packets_out", "i8"),
         ("bytes_out", "i8"),
         ("bad_srtp", "i8"),
+        ("policed", "i8"),  # datagrams dropped before decryption: more than it may send
+        ("dtls_told", "i8", (TOLD_DTLS,)),  # where in the ring its newest DTLS datagrams end
+        ("dtls_count", "i8"),  # how many there were
+        ("untold", "i8"),  # 1 << event: what control has still to be told
     ],
     align=True,
 )
@@ -155,6 +179,7 @@ LAYER = np.dtype(
         ("payload_type", "i4"),
         ("clock_rate", "i8"),
         ("active", "i8"),  # 1: media is flowing
+        ("told", "i8"),  # what control knows: codec << 8 | payload type while media flows, else 0
         ("started", "i8"),  # 1: positions are being counted in this epoch
         ("odd", "i8"),  # sequence number of a packet far from the rest, as RFC 3550 A.1 has it; -1: none
         *RECEPTION,  # counted by position, in this epoch
@@ -274,8 +299,8 @@ SUBSCRIPTION = np.dtype(
         ("unanswered", "i8"),  # NACKed packets that could not be resent
         ("plis", "i8"),
         ("dropped", "i8"),  # packets left out: padding, layers
-        ("resend_budget", "i8"),
-        ("resend_budget_at", "i8"),
+        ("buckets", "i8", (RESEND_BUCKETS,)),  # ns: when each is full again
+        ("untold", "i8"),  # 1: SOURCE_STARTED has still to be told
     ],
     align=True,
 )
@@ -325,6 +350,7 @@ WORKER = np.dtype(
         ("packets", "i8"),  # PACKET × RUN
         ("dirty", "i8"),  # i8 × feed_count: feeds with news
         ("worker_wakes", "i8"),  # i8 × 64: eventfd of each worker
+        ("resends", "i8"),  # u4 × MAP_SIZE × subscription_count: ms at which each outgoing number was resent
         # counts
         ("transport_count", "i8"),
         ("layer_count", "i8"),
@@ -385,6 +411,17 @@ WORKER = np.dtype(
         ("keyframe_interval", "i8"),  # ns between keyframe requests to one layer
         ("burst", "i8"),  # bytes that a late join may send at once
         ("burst_rate", "i8"),  # bytes a second after that
+        ("uplink_packet_pause", "i8"),  # ns between two packets of a peer, in the long run
+        ("uplink_byte_pause", "i8"),  # the same for bytes, in 1/1024 ns
+        # overload: see engine.buckets
+        ("media_taken", "i8"),  # datagrams of media and RTCP that this round has admitted
+        ("behind_since", "i8"),  # ns: the first of the rounds in a row that left datagrams in the socket
+        ("behind_rounds", "i8"),  # how many there were
+        ("crowded", "i8"),  # 1: each peer has a share
+        ("share", "i8"),  # datagrams of a window
+        ("share_changed", "i8"),  # ns
+        ("nack_room", "i8"),  # sequence numbers that the present datagram may still ask for
+        ("untold", "i8"),  # 1: some record is marked as untold
         ("next_tick", "i8"),
         ("next_paced", "i8"),
         ("tick", "i8"),  # ticks so far
@@ -421,6 +458,9 @@ WORKER = np.dtype(
         ("drop_payload", "i8"),  # payload type not negotiated
         ("drop_duplicate", "i8"),
         ("drop_event", "i8"),  # event ring full
+        ("drop_uplink", "i8"),  # more than the peer may send
+        ("drop_epoch", "i8"),  # would have begun one epoch too many
+        ("drop_dtls", "i8"),  # more than the peer's handshake needs
         ("drop_send", "i8"),  # the kernel refused to send
         ("drop_overrun", "i8"),  # overtaken by the writer of a log
         ("gso_refused", "i8"),

@@ -15,10 +15,11 @@ from mediacodecs.kernel import kernel
 from mediaserver.engine.access import feed_of, layer_of
 from mediaserver.engine.commands import take_commands
 from mediaserver.engine.forward import forward_feed
-from mediaserver.engine.layout import LAYER_PAUSED, MS, OPEN, SECOND, WORKER, worker_at
+from mediaserver.engine.layout import MS, OPEN, SECOND, WORKER, worker_at
+from mediaserver.engine.news import tell_again, tell_layer
 from mediaserver.engine.paced import PACE, paced_round
-from mediaserver.engine.receive import receive_batch
-from mediaserver.engine.ring import emit, wake
+from mediaserver.engine.receive import receive_round
+from mediaserver.engine.ring import wake
 from mediaserver.engine.send import clock, flush
 from mediaserver.engine.ticks import tick
 from packetio.log import JOURNAL_HEAD, log_at
@@ -38,7 +39,7 @@ def run(address: int) -> None:
     """The worker loop over the WORKER record at `address`; ends when its `stop` word is set and it is woken."""
     w = worker_at(address)
     while load_acquire(address + STOP) == 0:
-        came = receive_batch(w)
+        came = receive_round(w)
         work = take_commands(w) + came
         forward_news(w)
         timers(w)
@@ -89,6 +90,7 @@ def timers(w: Any) -> None:
         w.next_tick = w.now + TICK
         w.tick += 1
         tick(w)
+        tell_again(w)
         if w.tick % 25 == 0:
             find_silent_layers(w)
             set_realtime(w)
@@ -100,7 +102,8 @@ def find_silent_layers(w: Any) -> None:
     for index in range(1, w.layer_used):
         layer = layer_of(w, index)
         if layer.state == OPEN and layer.active and w.now - log_at(layer.log).last_arrival > SILENCE:
-            layer.active = int64(not emit(w, LAYER_PAUSED, index, 0, 0, 0, 0))  # lost: told again
+            layer.active = 0
+            tell_layer(w, index, layer)
 
 
 @kernel

@@ -1,8 +1,9 @@
 """Commands down, events up: one-way rings in shared memory between control and one worker.
 
 One producer, one consumer, fixed slots; the producer publishes `head` with a release store, the consumer frees slots
-by `tail`. A full event ring loses the event and counts it (DTLS retransmits, liveness is polled); a full command
-ring makes the caller wait for its turn. An eventfd on each side wakes a sleeper.
+by `tail`. Events that can be told again (`engine.news`) have half of the event ring, DTLS three quarters, so that
+peers which connect always find room; DTLS that finds none is lost and counted. A full command ring makes the caller
+wait for its turn. An eventfd on each side wakes a sleeper.
 """
 
 from __future__ import annotations
@@ -12,8 +13,18 @@ from typing import Any
 
 import numpy as np
 
+from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from mediaserver.engine.layout import COMMAND, DTLS, EVENT, EVENT_PAYLOAD, RING, event_at, ring_at
+from mediaserver.engine.layout import (
+    COMMAND,
+    DTLS,
+    EVENT,
+    EVENT_PAYLOAD,
+    ICE_CONNECTED,
+    RING,
+    event_at,
+    ring_at,
+)
 from packetio.log import load_acquire_py, store_release_py
 from packetio.memory import Table, copy_bytes, load_acquire, store_release
 from packetio.native import write_fd
@@ -24,21 +35,40 @@ assert RING.fields is not None and RING.fields["tail"][1] == TAIL and RING.field
 
 
 @kernel
-def emit(w: Any, op: int, index: int, a: int, b: int, payload: int, size: int) -> bool:
-    """Send one event to control; `payload` is an address, `size` its bytes (at most EVENT_PAYLOAD). False: lost."""
+def taken(w: Any, head: int) -> bool:
+    """Whether control has taken the event that ended at `head`, as `emit` said."""
+    return bool(load_acquire(w.events + TAIL) >= head)
+
+
+@kernel
+def has_room(w: Any, op: int) -> bool:
+    """Whether the ring has a slot for an event of this kind."""
+    slots = w.event_slots
+    if op == DTLS:
+        slots -= slots >> 2
+    elif op != ICE_CONNECTED:
+        slots >>= 1
+    return bool(ring_at(w.events).head - load_acquire(w.events + TAIL) < slots)
+
+
+@kernel
+def emit(w: Any, op: int, index: int, a: int, b: int, payload: int, size: int) -> int:
+    """Send one event to control; `payload` is an address, `size` its bytes (at most EVENT_PAYLOAD).
+
+    Returns where in the ring it ends, for `taken`; 0: lost.
+    """
     ring = ring_at(w.events)
-    slots = w.event_slots - (w.event_slots >> 2 if op == DTLS else 0)  # handshakes repeat themselves, the rest does not
-    if ring.head - load_acquire(w.events + TAIL) >= slots or size > EVENT_PAYLOAD:
+    if size > EVENT_PAYLOAD or not has_room(w, op):
         w.drop_event += 1
         ring.lost += 1
-        return False
+        return 0
     event = event_at(w.events + RING_SIZE + (ring.head & (w.event_slots - 1)) * EVENT_SIZE)
     event.op, event.index, event.a, event.b, event.length = op, index, a, b, size
     if size:
         copy_bytes(event.payload.ctypes.data, payload, size)
     store_release(w.events, ring.head + 1)
     wake(w, w.control_wake)
-    return True
+    return int64(ring.head)
 
 
 @kernel

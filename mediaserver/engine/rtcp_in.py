@@ -31,18 +31,21 @@ from mediacodecs.rtcp import (
     read_sender_info,
 )
 from mediaserver.engine.access import feed_of, layer_of, subscription_of, transport_of
+from mediaserver.engine.buckets import admitted, allow, may_ask_again
 from mediaserver.engine.keyframes import want_keyframe
-from mediaserver.engine.layout import GOODBYE, LAYER_PAUSED, OPEN, PACED, SECOND
+from mediaserver.engine.layout import ASKED, GOODBYE, MS, OPEN, PACED, SECOND
+from mediaserver.engine.news import tell_layer, tell_peer
 from mediaserver.engine.reception import layer_of_ssrc, sender_report_in
 from mediaserver.engine.resend import resend
-from mediaserver.engine.ring import emit
 from mediaserver.engine.rtcp_out import LENGTH_AT, LISTS_AT, length_at
 from packetio.batch import SLOT
 from packetio.memory import array_of, bytes_at
 from packetio.native import srtp_unprotect_rtcp
 
 shorts_at = array_of(np.uint16)
-MAX_NACKED = 896  # sequence numbers taken from one NACK: what fits in the scratch memory, and near what a map holds
+MAX_NACKED = 896  # sequence numbers taken from one datagram: what fits in the scratch memory, near what a map holds
+ASKED_PAUSE = MS // 2  # ns; 2,000 numbers of one stream a second: all that a map holds, twice
+ASKED_DEPTH = 2 * SECOND // 2
 
 
 @kernel
@@ -51,6 +54,8 @@ def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
     t = transport_of(w, transport_index)
     if t.secured == 0:
         w.drop_srtp += 1
+        return
+    if not admitted(w, t, size):
         return
     b = bytes_at(address, SLOT)
     sender = be32(b, 4)
@@ -71,6 +76,7 @@ def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
     w.rtcp_in += 1
     t.packets_in += 1
     t.bytes_in += size
+    w.nack_room = MAX_NACKED
     end = int64(length.value)
     at = int64(0)
     while at < end:
@@ -102,7 +108,7 @@ def handle_packet(w: Any, transport_index: int, t: Any, b: Any) -> None:
             if read_report_block(b, item, k, w.report):
                 note_report(w, transport_index, t, w.report)
     elif kind == RTPFB and form == NACK:
-        answer_nack(w, transport_index, b)
+        answer_nack(w, transport_index, t, b)
     elif kind == PSFB and form == PLI:
         keyframe_for(w, subscription_named(w, transport_index, int64(item.media_ssrc)))
     elif kind == PSFB and form == FIR:
@@ -145,13 +151,21 @@ def note_report(w: Any, transport_index: int, t: Any, block: Any) -> None:
 
 
 @kernel
-def answer_nack(w: Any, transport_index: int, b: Any) -> None:
-    """Send again what a NACK asks for."""
+def answer_nack(w: Any, transport_index: int, t: Any, b: Any) -> None:
+    """Send again what a NACK asks for, as far as the datagram, the stream and the peer may ask."""
     index = subscription_named(w, transport_index, int64(w.rtcp.media_ssrc))
     if index == 0:
         return
-    wanted = shorts_at(w.scratch + LISTS_AT, MAX_NACKED)
-    for k in range(read_nack(b, w.rtcp, wanted)):
+    sub = subscription_of(w, index)
+    wanted = shorts_at(w.scratch + LISTS_AT, w.nack_room)
+    count = read_nack(b, w.rtcp, wanted)
+    w.nack_room -= count
+    w.nack_in += count
+    sub.nacks += count
+    for k in range(count):
+        if not (allow(sub.buckets, ASKED, w.now, ASKED_PAUSE, ASKED_DEPTH) and may_ask_again(w, t)):
+            sub.unanswered += count - k
+            return
         resend(w, index, int64(wanted[k]))
 
 
@@ -185,7 +199,7 @@ def handle_bye(w: Any, transport_index: int, t: Any, b: Any) -> None:
             layer = layer_of(w, index)
             if layer.active:
                 layer.active = 0
-                emit(w, LAYER_PAUSED, index, 0, 0, 0, 0)
+                tell_layer(w, index, layer)
     index = int64(t.first_layer)
     while index:
         if layer_of(w, index).active:
@@ -193,4 +207,4 @@ def handle_bye(w: Any, transport_index: int, t: Any, b: Any) -> None:
         index = int64(layer_of(w, index).next)
     t.last_goodbye = w.now
     if ended:
-        emit(w, GOODBYE, transport_index, 0, 0, 0, 0)
+        tell_peer(w, transport_index, t, GOODBYE)

@@ -13,11 +13,11 @@ from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import feed_of, subscription_of, transport_of
 from mediaserver.engine.keyframes import want_keyframe
-from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, SOURCE_STARTED, VIDEO, WAITING
+from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, VIDEO, WAITING
 from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_live, remove_paced, remove_waiting
+from mediaserver.engine.news import tell_source
 from mediaserver.engine.numbering import start_at
 from mediaserver.engine.rewrite import MASK32, SQUEEZE, signed32
-from mediaserver.engine.ring import emit
 from mediaserver.engine.sender_reports import publisher_report
 from packetio.log import KEYFRAME, KEYFRAMES, START, entry_address, entry_at, holds, log_at, newest_keyframe
 
@@ -86,7 +86,7 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
     sub.spatial, sub.temporal = sub.max_spatial, sub.max_temporal
     sub.fresh = 0
     sub.next_report = w.now
-    emit(w, SOURCE_STARTED, index, feed_index, position, 0, 0)
+    tell_source(w, index, sub)
 
 
 @kernel

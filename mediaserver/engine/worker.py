@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 RECEIVE_SLOTS = 64
 SEND_MESSAGES, SEND_BYTES = 256, 512 * 1024  # fits the second-level cache
-COMMAND_SLOTS, EVENT_SLOTS = 8192, 1024
+COMMAND_SLOTS, EVENT_SLOTS = 8192, 2048  # of the events three quarters for DTLS: 256 handshakes of 6 datagrams each
 SCRATCH = 4096
 
 
@@ -102,6 +102,7 @@ class Worker:
         self.subscriptions = Table(L.SUBSCRIPTION, limits.subscriptions + 1)
         self.twccs = Table(TWCC_STATE, limits.publishers + 1)
         self.maps = Table(np.dtype("i8"), (limits.subscriptions + 1) * L.MAP_SIZE)
+        self.resends = Table(np.dtype("u4"), (limits.subscriptions + 1) * L.MAP_SIZE)  # touched where there is loss
         self.logs = LogStore(config)
         self.transport_slots = Slots("transports", limits.transports)
         self.layer_slots = Slots("layers", limits.layers)
@@ -142,7 +143,7 @@ class Worker:
         w.ufrags, w.ufrag_slots = self.ufrags.address, slots
         w.commands, w.command_slots = self.commands.address, COMMAND_SLOTS
         w.events, w.event_slots = self.events.address, EVENT_SLOTS
-        w.worker_wakes = wakes.address
+        w.worker_wakes, w.resends = wakes.address, self.resends.address
         w.slots, w.messages, w["data"] = slot.count, slot.messages.address, slot.data.address
         w.names, w.controls = slot.names.address, slot.controls.address
         w.out_count, w.out_size = queue.count, queue.size
@@ -154,6 +155,8 @@ class Worker:
         late = config.late_join
         w.keyframe_age, w.keyframe_interval = late.keyframe_age * L.MS, late.keyframe_request_interval * L.MS
         w.burst, w.burst_rate = late.burst, late.rate // 8
+        w.uplink_packet_pause = L.SECOND // limits.uplink_packets_per_second
+        w.uplink_byte_pause = (8 * L.SECOND << L.BYTE_SHIFT) // limits.uplink_bits_per_second
         w.random = secrets.randbits(63)
         assert slot.data.count == RECEIVE_SLOTS * SLOT and MAX_WORKERS >= config.media.workers
 

@@ -88,6 +88,7 @@ class Track:
         layer.transport, layer.kind, layer.log, layer.feed = end.index, kind, self.log.base, self.feed_index
         layer.clock_rate, layer.ssrc, layer.payload_type = RATES[kind], ssrc, 96 if kind == L.VIDEO else 111
         layer.state, layer.active, layer.started = L.OPEN, 1, 1
+        layer.told = layer.payload_type
         self.begin(5 << 16 | FIRST_SEQUENCE)
         layer.next, end.record.first_layer = end.record.first_layer, self.index
         feed = self.feed = worker.feeds.clear(self.feed_index)

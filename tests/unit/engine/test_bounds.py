@@ -102,8 +102,8 @@ def test_segmentation_is_given_up_only_when_the_pieces_can_be_sent(desk: Desk, r
 
 
 def test_event_that_found_no_room_says_so(desk: Desk) -> None:
-    told = [bool(emit(desk.w, L.SOURCE_STARTED, 1, 0, 0, 0, 0)) for _ in range(desk.w.event_slots + 2)]
-    assert told == [True] * int(desk.w.event_slots) + [False] * 2 and desk.w.drop_event == 2
+    told = [int(emit(desk.w, L.ICE_CONNECTED, 1, 0, 0, 0, 0)) for _ in range(desk.w.event_slots + 2)]
+    assert told == [*range(1, int(desk.w.event_slots) + 1), 0, 0] and desk.w.drop_event == 2
 
 
 async def test_records_that_are_closed_twice_are_given_back_once(engine: Engine) -> None:

@@ -104,6 +104,27 @@ def test_positions_can_be_taken_out_of_the_middle() -> None:
     missing.check()
 
 
+@pytest.mark.parametrize("given_up", [1, 3, 40])
+def test_those_behind_packets_that_are_given_up_stay_as_they_were(given_up: int) -> None:
+    missing, now = Missing(), 0
+    missing.open_gap(0, given_up, due=0)
+    for _ in range(MAX_TRIES):
+        now += 100 * PAUSE
+        missing.take_due(now)
+    missing.open_gap(500, 505, due=now + 100 * PAUSE)
+    missing.open_gap(600, 602, due=now + 200 * PAUSE)
+    assert missing.take_due(now + 100 * PAUSE) == [500, 501, 502, 503, 504]
+    assert missing.take_due(now + 200 * PAUSE) == [500, 501, 502, 503, 504, 600, 601]
+
+
+@pytest.mark.parametrize("size", [1, 2, MAX_MISSING - 1, MAX_MISSING])
+def test_gap_that_just_fits_beside_the_others_drops_none(size: int) -> None:
+    missing = Missing()
+    missing.open_gap(0, MAX_MISSING - size, due=0)
+    missing.open_gap(1000, 1000 + size, due=0)
+    assert len(missing.take_due(0)) == MAX_MISSING
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_any_history_is_that_of_the_plain_list(seed: int) -> None:
     dice, missing, now, highest = random.Random(seed), Missing(), 0, 1000
@@ -116,5 +137,5 @@ def test_any_history_is_that_of_the_plain_list(seed: int) -> None:
         elif choice < 0.6 and missing.twin.waiting:
             missing.forget(dice.choice(missing.twin.waiting)[0])
         else:
-            now += dice.randrange(150)
+            now += dice.choice([dice.randrange(150), 20 * PAUSE])
             missing.take_due(now)

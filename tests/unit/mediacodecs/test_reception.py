@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mediacodecs.reception import RECEPTION, SANE, SECOND, count_reception, fill_block
+from mediacodecs.reception import RECEPTION, count_reception, fill_block
 from mediacodecs.rtcp import REPORT_BLOCK
 from tests.unit.mediacodecs.records import fields, noisy, zeroed
 
 STATE = np.dtype([("ssrc", "i8"), *RECEPTION])
 RATE = 90_000
+SECOND = 1_000_000_000  # ns
+SANE = 5  # s
 START = 1_000_000 * SECOND
 
 
@@ -43,6 +45,42 @@ def test_jitter_is_that_of_the_rfc(rate: int, first: int) -> None:
         twin.take(timestamp, arrival, rate)
         assert abs(state.jitter / 16 - twin.jitter) < 2
     assert twin.jitter > rate / 1000
+
+
+def rounded(jitter: int, step: int) -> int:
+    """The estimate after one more step, in the whole numbers of RFC 3550 A.8: J += d - ((J + 8) >> 4)."""
+    return jitter + step - (jitter + 8) // 16
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 8, 9, 15, 16, 17, 100])
+def test_jitter_is_rounded_as_the_rfc_does(step: int) -> None:
+    state, expected = zeroed(STATE), 0
+    count_reception(state, 0, START, RATE)
+    for k in range(1, 120):
+        if k < 60:
+            expected = rounded(expected, step)
+        else:
+            expected = rounded(expected, 0)
+        count_reception(state, 3600 * k - step * min(k, 59), START + 40_000_000 * k, RATE)
+        assert state.jitter == expected
+
+
+@pytest.mark.parametrize("offset", [0, 1, 1000, (1 << 32) - 1])
+def test_first_packet_says_nothing_about_jitter(offset: int) -> None:
+    state = zeroed(STATE)
+    count_reception(state, START // SECOND * RATE - offset & 0xFFFFFFFF, START, RATE)
+    assert state.jitter == 0
+    count_reception(state, START // SECOND * RATE - offset + 3600 & 0xFFFFFFFF, START + 40_000_000, RATE)
+    assert state.jitter == 0
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("step", "counts"), [(SANE * RATE - 1, True), (SANE * RATE, False), (SANE * RATE + 1, False)])
+def test_step_counts_up_to_five_seconds(step: int, counts: bool, sign: int) -> None:
+    state = zeroed(STATE)
+    count_reception(state, SANE * RATE, START, RATE)
+    count_reception(state, SANE * RATE + sign * step, START, RATE)
+    assert state.jitter == (step if counts else 0)
 
 
 def test_an_even_stream_has_no_jitter() -> None:
@@ -86,6 +124,32 @@ def test_blocks_tell_what_was_expected_and_came(seed: int) -> None:
         assert block["ssrc"] == 77 and block["lost"] == expected - len(came)
         assert block["fraction"] == (min(256 * lost // interval, 255) if interval and lost > 0 else 0)
         assert block["highest"] == ((max(came) >> 16) - (first >> 16) << 16 | max(came) & 0xFFFF)
+
+
+@pytest.mark.parametrize(
+    ("jitter", "told"), [(0, 0), (15, 0), (16, 1), (0x12345, 0x1234), ((1 << 36) - 1, (1 << 32) - 1), (1 << 36, 0)]
+)
+def test_jitter_is_told_in_whole_units(jitter: int, told: int) -> None:
+    state = zeroed(STATE)
+    state.jitter = jitter
+    assert report(state)["jitter"] == told
+
+
+@pytest.mark.parametrize(
+    ("came", "fraction"), [(0, 255), (1, 192), (3, 64), (4, 0), (5, 0), (7, 0)]
+)  # of an interval of four
+def test_fraction_is_that_of_the_interval_and_never_below_nothing(came: int, fraction: int) -> None:
+    state = zeroed(STATE)
+    state.first_position = 1 << 16
+    state.highest, state.received = (1 << 16) + 99, 100
+    assert report(state)["fraction"] == 0
+    assert report(state)["fraction"] == 0  # an interval of nothing
+    state.highest, state.received = (1 << 16) + 103, 100 + came
+    assert report(state)["fraction"] == fraction
+    state.received += 5
+    assert report(state)["fraction"] == 0
+    state.highest += 1
+    assert report(state)["fraction"] == 255
 
 
 def test_repetitions_and_all_lost_stay_within_their_bits() -> None:
