@@ -169,3 +169,11 @@ def test_the_newest_sender_report_is_named_with_the_time_since() -> None:
     block = report(state, START + 1_500_000_000)
     assert (block["lsr"], block["dlsr"]) == (0x12345678, 3 << 15)
     assert report(state, START + (1 << 17) * SECOND)["dlsr"] == 0xFFFFFFFF
+
+
+@pytest.mark.parametrize(("since", "told"), [(0, 0), (1, 0), (15_259, 1), (SECOND // 2, 1 << 15), (SECOND - 1, 65_535)])
+@pytest.mark.parametrize("seconds", [0, 1, 65_535])
+def test_time_since_the_sender_report_is_told_in_whole_units(seconds: int, since: int, told: int) -> None:
+    state = zeroed(STATE)
+    state.sr_arrival = START
+    assert report(state, START + seconds * SECOND + since)["dlsr"] == seconds * 65_536 + told
