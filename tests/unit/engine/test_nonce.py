@@ -317,6 +317,7 @@ class Viewer:
         for index in primary:
             if index & 0xFFFF == original:
                 assert tag == tag_of(primary[index].payload)
+                assert packet.timestamp == primary[index].timestamp
 
 
 class Life:
