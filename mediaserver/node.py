@@ -49,13 +49,24 @@ class Node:
                 tokens=Tokens(config.auth),
                 joins=RateLimit(limits.joins_per_second, limits.joins_burst),
                 metrics=lambda: render(registry),
-                ready=lambda: self.ready and not self.sessions.closing,
+                faults=self.faults,
+                obstacles=self.obstacles,
             )
         )
         self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self._checker: asyncio.Task[None] | None = None
         self._given_back = 0
         self._trimmed = 0.0
+
+    def faults(self) -> list[str]:
+        """What is wrong with the workers, a sentence each."""
+        now = time.monotonic_ns()
+        return [fault for worker in self.engine.workers if (fault := worker.fault(now))]
+
+    def obstacles(self) -> list[str]:
+        """Why the node takes no joins."""
+        closed = not self.ready or self.sessions.closing
+        return (["The node takes no joins: it is starting or stopping."] if closed else []) + self.faults()
 
     async def start(self) -> None:
         """Begin to take joins. Raises OSError when an address is taken."""

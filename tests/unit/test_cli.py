@@ -59,6 +59,17 @@ def test_a_sound_file_is_summed_up() -> None:
     assert "dev.yaml: sound" in done.stdout and "UDP 7882" in done.stdout and "272 MiB" in done.stdout
 
 
+def test_a_file_for_another_machine_is_sound_but_not_served(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text("media:\n  cpus: [4000]\n")
+    done = weir("config", "check", str(file), WEIR_AUTH__KEYS__a=SECRET)
+    assert done.returncode == 0
+    assert "not on this machine: media.cpus[0] is 4000; expected a CPU that the node may use here: " in done.stdout
+    for command in (("serve", str(file)), ("config", "check", "--here", str(file))):
+        said = refused(*command, WEIR_AUTH__KEYS__a=SECRET)
+        assert said.startswith(f"{file}:2: media.cpus[0]: found 4000; expected a CPU that the node may use here: ")
+
+
 def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "node.yaml"
     file.write_text("http:\n  prot: 1\nmedia:\n  workers: 0\n")
