@@ -2,7 +2,8 @@
 
 What the compiler leaves behind, half a gigabyte, goes with that process: a node's memory is the same after its first
 start and after every other. Ctrl-C and SIGTERM can't wait for Python's handlers while the compiler is in native code,
-so a thread takes them meanwhile.
+so a thread takes them meanwhile. This module is to be imported, and `ended_at_once` opened, before numpy: its threads
+would take the signals too.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from mediaserver.engine.warm import LINE
-
 Progress = Callable[[str, int, int], None]
+LINE = "kernel"
+"""First word of the lines `kernel DONE TOTAL NAME` that the other process writes."""
 ENDING = {signal.SIGINT, signal.SIGTERM}
 LOOK = 0.1  # seconds between two looks at whether the thread is still needed
 PR_SET_PDEATHSIG = 1  # prctl(2): a signal when the parent ends
@@ -50,17 +51,27 @@ def compile_apart(progress: Progress) -> str | None:
     return last or f"it ended with {process.returncode}" if process.returncode else None
 
 
+class Unkept(Exception):
+    """A kernel was compiled that nobody will find: the cache can't be written."""
+
+
 def child() -> None:
     """The other process: it ends with its parent, and quietly at Ctrl-C."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    from mediaserver.engine.warm import Unkept, main
+    from mediacodecs.kernel import store
+    from mediaserver.engine.warm import warm
+
+    def tell(name: str, done: int, total: int) -> None:
+        if store().problem:
+            raise Unkept(store().problem)
+        print(LINE, done, total, name, flush=True)
 
     try:
-        main()
-    except (Unkept, BrokenPipeError) as error:
+        warm(tell)
+    except Unkept as error:
         sys.exit(str(error))
 
 

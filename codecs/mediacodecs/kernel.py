@@ -66,14 +66,13 @@ class KernelCache:
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for a signature; None when it has to be compiled."""
         target_context.refresh()
-        key = index_key(self, sig, target_context.codegen())
-        name = self._name(key)
+        name = self.file_of(sig, target_context)
         data = store().read(name)
         if data is None:
             return None
         try:
-            kept, parts = pickle.loads(data)
-            if kept == key:
+            key, parts = pickle.loads(data)
+            if key == self._key(sig, target_context):
                 return rebuild(target_context, *parts)
         except Exception:  # whole, but of no use to these versions of numba and Python, whatever they say
             pass
@@ -83,20 +82,24 @@ class KernelCache:
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled function."""
         if not data.library.has_dynamic_globals:
-            key = index_key(self, sig, data.codegen)
-            store().write(self._name(key), dumps((key, data._reduce())))
+            context = data.target_context
+            store().write(self.file_of(sig, context), dumps((self._key(sig, context), data._reduce())))
 
     def has(self, sig: Any, target_context: Any) -> bool:
         """Whether a signature's machine code is there and whole."""
-        return store().read(self._name(index_key(self, sig, target_context.codegen()))) is not None
+        return store().read(self.file_of(sig, target_context)) is not None
 
     def flush(self) -> None:
         """Nothing: other sources have another folder."""
 
-    def _name(self, key: Any) -> str:
-        fn = self._py_func
+    def file_of(self, sig: Any, target_context: Any) -> str:
+        """The name of the file for a signature."""
+        fn, key = self._py_func, repr(self._key(sig, target_context))
         plain = f"{fn.__module__}.{fn.__qualname__}".replace("<", "").replace(">", "")
-        return f"{plain[-120:]}-{hashlib.sha256(repr(key).encode()).hexdigest()[:16]}.kernel"
+        return f"{plain[-120:]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.kernel"
+
+    def _key(self, sig: Any, target_context: Any) -> Any:
+        return index_key(self, sig, target_context.codegen())
 
 
 def source_hash() -> str:

@@ -1,8 +1,7 @@
 """Compile, or load from the cache, everything that a node runs, before it takes its first packet.
 
 The first compilation takes tens of seconds: callers show its progress. From then on the kernels load in well under a
-second. The compiler leaves half a gigabyte behind in its process, so it is given one of its own (`compiling`), which
-runs `main`.
+second. The compiler leaves half a gigabyte behind in its process, so `compiling` gives it one of its own.
 """
 
 from __future__ import annotations
@@ -14,12 +13,6 @@ from mediacodecs.kernel import JIT, store
 
 EXPECTED = "count"  # file in the cache: how many kernels the last compilation had
 GUESS = 390
-LINE = "kernel"
-"""First word of the lines `kernel DONE TOTAL NAME` that the compiling process writes."""
-
-
-class Unkept(Exception):
-    """A kernel was compiled that nobody will find: the cache can't be written."""
 
 
 def entries() -> list[tuple[Any, Any]]:
@@ -72,14 +65,3 @@ def warm(progress: Callable[[str, int, int], None]) -> None:
         store().write(EXPECTED, b"%d" % done)
     store().tidy()
     progress("ready", max(done, 1), max(done, 1))
-
-
-def main() -> None:
-    """Compile into the cache for another process, and tell it how far that is. Raises Unkept when it is in vain."""
-
-    def tell(name: str, done: int, total: int) -> None:
-        if store().problem:
-            raise Unkept(store().problem)
-        print(LINE, done, total, name, flush=True)
-
-    warm(tell)

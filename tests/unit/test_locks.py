@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("run", "build", "dev")
 PYTHONS = ("3.11", "3.12", "3.13")
-HASH = re.compile(r" +--hash=sha256:[0-9a-f]{64}")
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 Versions = dict[str, set[str]]
 
 
@@ -23,9 +23,9 @@ def entries(name: str) -> Iterator[tuple[Requirement, list[str]]]:
     text = (ROOT / "locks" / f"{name}.txt").read_text().replace("\\\n", "")
     for line in text.splitlines():
         if not line.startswith("#"):
-            requirement, *rest = re.split(r"(?= +--hash)", line)
-            assert all(HASH.fullmatch(option.rstrip()) for option in rest), line[:200]
-            yield Requirement(requirement.strip()), rest
+            requirement, *rest = re.split(r" +(?=--hash)", line.strip())
+            assert all(HASH.fullmatch(option) for option in rest), line[:200]
+            yield Requirement(requirement), rest
 
 
 def locked(name: str, python: str) -> dict[str, str]:
