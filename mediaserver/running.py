@@ -6,6 +6,7 @@ line for each tenth.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from mediaserver.logs import get_logger
 log = get_logger("weir.kernels")
 UP = frozenset({"listening", "ready"})
 """Steps that mean: the node takes joins now."""
+UNCACHED = "until that is mended every start compiles the kernels anew, and takes half a gigabyte more memory"
 
 
 def run(config: Config) -> None:
@@ -75,19 +77,25 @@ def warm(console: Console) -> None:
 
 
 def warm_up(progress: Callable[[str, int, int], None]) -> None:
-    """Load what is compiled, after a process of its own has compiled what is not; without a cache, compile here."""
+    """Load what is compiled, after a process of its own has compiled what is not; without a cache, compile here.
+
+    Raises OSError when WEIR_CACHE_DIR names a folder that is the wrong one.
+    """
     from mediacodecs.kernel import store
     from mediaserver.compiling import compile_apart
     from mediaserver.engine import warm as kernels
     from mediaserver.memory import give_back
 
-    if not kernels.compiled() and store().problem is None:
-        failed = compile_apart(progress)
-        if failed:
-            log.warning(f"the process that compiles kernels did not finish: {failed}; this one compiles them now")
+    before = store().problem
+    if before and store().mistake and os.environ.get("WEIR_CACHE_DIR"):
+        raise OSError(f"{before} (WEIR_CACHE_DIR)")
+    if before:
+        log.warning(f"{before}; {UNCACHED}")
+    elif not kernels.compiled() and (failed := compile_apart(progress)):
+        log.warning(f"the process that compiles kernels did not finish: {failed}; this one compiles them now")
     kernels.warm(progress)
-    if store().problem:
-        log.warning(f"{store().problem}; until that is mended every start compiles anew, and takes 0.5 GB more")
+    if store().problem != before:
+        log.warning(f"{store().problem}; {UNCACHED}")
     give_back("libllvmlite")
 
 

@@ -9,6 +9,7 @@ to stop: `problem` says it, once, for the operator.
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import hashlib
 import os
@@ -22,20 +23,29 @@ from pathlib import Path
 SEAL = 32  # bytes of SHA-256
 UNUSED = 30 * 86400  # seconds after which the kernels of other sources are removed
 FOLDERS = "kernels-*"
+CIRCUMSTANCES = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO})
+"""Errors that say nothing against the choice of the folder."""
 
 
 class Store:
-    """Sealed files in the first of `folders` that can be used."""
+    """Sealed files in the first of `folders` that can be used.
+
+    `mistake`: the first can't be, and not for want of room or rights, but because it is the wrong one.
+    """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folder: Path | None = None
         self.problem: str | None = None
+        self.mistake = False
         for folder in folders:
-            reason = unusable(folder)
-            if reason is None:
-                self.folder, self.problem = folder, None
+            try:
+                settle(folder)
+            except OSError as error:
+                self.problem = self.problem or said(folder, error)
+                self.mistake = self.mistake or error.errno not in CIRCUMSTANCES
+            else:
+                self.folder, self.problem, self.mistake = folder, None, False
                 return
-            self.problem = self.problem or reason
 
     def read(self, name: str) -> bytes | None:
         """What was written under a name; None when it is not there or not whole."""
@@ -63,7 +73,7 @@ class Store:
                 file.write(hashlib.sha256(data).digest() + data)
             temporary.replace(self.folder / name)
         except OSError as error:
-            self.problem = f"the kernel cache {self.folder} cannot be written: {_said(error)}"
+            self.problem = said(self.folder, error, "cannot be written")
             with contextlib.suppress(OSError):
                 temporary.unlink()
 
@@ -95,27 +105,30 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
 
 
-def unusable(folder: Path) -> str | None:
-    """A sentence on why compiled code can't be kept in folder, which is made if need be; None: it can."""
-    try:
-        reason = distrust(folder)
-        if reason is None:
+class Distrusted(OSError):
+    """Others could put files into the folder."""
+
+
+def settle(folder: Path) -> None:
+    """Make the folder if need be. Raises OSError when it can't be used, Distrusted among them."""
+    for make in (True, False):  # again for what was not there before
+        if reason := distrust(folder):
+            raise Distrusted(0, reason)
+        if make:
             _make(folder)
-            reason = distrust(folder)
-    except OSError as error:
-        return f"the kernel cache {folder} cannot be used: {_said(error)}"
-    return f"the kernel cache {folder} is refused: {reason}" if reason else None
+
+
+def said(folder: Path, error: OSError, verb: str = "cannot be used") -> str:
+    """A sentence for the operator."""
+    verb = "is refused" if isinstance(error, Distrusted) else verb
+    return f"the kernel cache {folder} {verb}: {error.strerror or error}"
 
 
 def _make(folder: Path) -> None:
     for missing in [one for one in (*reversed(folder.parents), folder) if not one.exists()]:
         missing.mkdir(mode=0o700, exist_ok=True)
     if not folder.is_dir():
-        raise NotADirectoryError(0, "it is not a folder")
-
-
-def _said(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def distrust(folder: Path) -> str | None:
@@ -150,7 +163,7 @@ def way(path: Path, links: int = 40) -> Iterator[Path]:
         yield place
         if place.is_symlink():
             if not links:
-                raise OSError(0, "too many links")
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             yield from way(place.parent / place.readlink() / path.relative_to(place), links - 1)
             return
 

@@ -122,6 +122,25 @@ def test_versions_are_told() -> None:
     assert weir("version").stdout.startswith("weir ") and "numba" in weir("version").stdout
 
 
+def test_a_kernel_cache_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    """Who can write there could run code as the node."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "file").write_text("")
+    for name, reason in (("open", "open can be written by others"), ("file", "Not a directory")):
+        said = refused("serve", str(EXAMPLES / "dev.yaml"), **free(), WEIR_CACHE_DIR=str(tmp_path / name))
+        assert said.startswith(f"weir: cannot serve: the kernel cache {tmp_path / name}/kernels-")
+        assert said.endswith(f"{reason} (WEIR_CACHE_DIR)\n") and said.count("\n") == 1
+
+
+def free() -> dict[str, str]:
+    """Ports for a node."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(("0.0.0.0", 0))
+        return {"WEIR_HTTP__PORT": str(tcp.getsockname()[1]), "WEIR_MEDIA__PORT": str(udp.getsockname()[1])}
+
+
 def test_a_port_that_is_taken_is_told_in_one_line() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

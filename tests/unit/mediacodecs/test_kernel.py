@@ -174,7 +174,7 @@ def test_without_a_cache_kernels_are_compiled_and_nothing_is_left(toy: Callable[
     (tmp_path / "file").write_text("")
     for _ in range(2):
         said = toy(tmp_path / "file")
-        assert said.startswith("5 0 1 the kernel cache ") and said.endswith("cannot be used: not a directory")
+        assert said.startswith("5 0 1 the kernel cache ") and said.endswith("cannot be used: Not a directory")
 
 
 @jit

@@ -120,7 +120,8 @@ def test_a_full_disk_is_told_with_the_folder_and_leaves_nothing_half(folder: Pat
     store.write("before", b"small")
     with no_room():
         store.write(NAME, DATA)
-    assert store.problem == f"the kernel cache {folder} cannot be written: file too large"
+    assert store.problem == f"the kernel cache {folder} cannot be written: File too large"
+    assert not store.mistake
     assert [file.name for file in folder.iterdir()] == ["before"]
     store.write(NAME, DATA)
     assert store.read(NAME) is None, "one failure is enough"
@@ -135,14 +136,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         store.write(NAME, DATA)
         store.drop(NAME)
         store.tidy()
-        assert store.folder is None and store.read(NAME) is None
+        assert store.folder is None and store.read(NAME) is None and store.mistake
         assert store.problem and store.problem.startswith(f"the kernel cache {folder} cannot be used: ")
 
 
 def refused(folder: Path, reason: str) -> None:
     store = Store([folder])
     assert store.problem == f"the kernel cache {folder} is refused: {reason}"
-    assert store.folder is None and store.read(NAME) is None
+    assert store.folder is None and store.read(NAME) is None and store.mistake
 
 
 @pytest.mark.parametrize("rights", [0o777, 0o702, 0o1777])
@@ -199,7 +200,7 @@ def test_a_folder_for_a_group_with_others_in_it_is_refused(folder: Path) -> None
 def test_the_first_folder_that_can_be_used_is(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = Store([tmp_path / "file" / "k", folder])
-    assert store.folder == folder and store.problem is None
+    assert store.folder == folder and store.problem is None and not store.mistake
     assert Store([]).read(NAME) is None
 
 
