@@ -2,7 +2,7 @@
 #
 # PYTHON=…  the Python (3.11 or newer) to build the environment with; by default the first one found
 # CONFIG=…  the configuration for `make run`
-# ARGS=…    arguments for `make bench` and for pytest
+# ARGS=…    arguments for `make bench`, for pytest, and for `make lock` (--upgrade: newer versions)
 
 PYTHON ?=
 CONFIG ?= config/dev.yaml
@@ -18,7 +18,7 @@ PURE := tests/unit/mediacodecs tests/unit/packetio/test_log.py tests/unit/engine
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-unit test-pure fuzz test-e2e check format bench clean chromium
+.PHONY: help run test test-unit test-pure fuzz test-e2e check format bench lock clean chromium
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ format: $(VENV)/.installed-dev ## put the sources in form
 bench: $(VENV)/.installed ## measure speed and memory (ARGS=--help lists what can be chosen)
 	@$(BIN)/weir bench -- $(ARGS)
 
+lock: $(VENV)/.installed ## write the lock files anew after a change of pyproject.toml (ARGS=--upgrade: newer versions)
+	@scripts/make-lock $(BIN)/python locks $(ARGS)
+
 clean: ## remove the environment, the compiled kernels and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -60,14 +63,15 @@ clean: ## remove the environment, the compiled kernels and all caches
 chromium:
 	@scripts/need-chromium
 
-# A stamp each: a second run installs nothing.
-$(VENV)/.installed: pyproject.toml scripts/make-venv scripts/find-python
+# A stamp each: a second run installs nothing. Versions and hashes are those of the lock files.
+$(VENV)/.installed: pyproject.toml locks/run.txt locks/build.txt scripts/make-venv scripts/find-python
 	@scripts/make-venv $(VENV) $(PYTHON)
 	@echo "Installing Weir's packages"
-	@$(PIP) --editable .
+	@$(PIP) --require-hashes -r locks/run.txt -r locks/build.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(VENV)/.installed locks/dev.txt
 	@echo "Installing the packages for tests"
-	@$(PIP) --editable '.[dev]'
+	@$(PIP) --require-hashes -r locks/dev.txt
 	@touch $@

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import os
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path as FilePath
 from config.errors import Fault, Path, dotted
 from config.schema import Config
 
-__all__ = ["Fault", "Listener", "all_faults", "listeners", "port_faults"]
+__all__ = ["Fault", "Listener", "all_faults", "faults_here", "listeners", "machine_faults", "port_faults"]
 
 SECRET_LENGTH = 32
 """Characters: HS256 signs with SHA-256, whose keys should be no shorter than its 32 bytes (RFC 7518, 3.2)."""
@@ -119,6 +120,20 @@ def media_faults(config: Config) -> Iterator[Fault]:
             yield Fault(("media", "advertised", index), f'"{address}"', wanted, (("media", "host"),))
 
 
+def machine_faults(config: Config) -> Iterator[Fault]:
+    """What this machine lacks: CPUs that it hasn't, or that the process may not use. Asked where a node starts."""
+    usable = os.sched_getaffinity(0)
+    for index, cpu in enumerate(config.media.cpus):
+        if cpu not in usable:
+            yield Fault(("media", "cpus", index), f"{cpu}", f"a CPU that the node may use here: {_ranges(usable)}")
+
+
+def _ranges(numbers: set[int]) -> str:
+    """Numbers as people write them: 0-3, 8."""
+    runs = [list(run) for _, run in itertools.groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0])]
+    return ", ".join(f"{run[0][1]}-{run[-1][1]}" if len(run) > 1 else f"{run[0][1]}" for run in runs)
+
+
 def limit_faults(config: Config) -> Iterator[Fault]:
     """Limits that contradict each other."""
     limits = config.limits
@@ -155,8 +170,14 @@ def ice_faults(config: Config) -> Iterator[Fault]:
                 yield Fault(("ice_servers", index, name), "nothing", "text, because a turn: URL needs it")
 
 
+def faults_here(config: Config) -> Iterator[Fault]:
+    """Every fault, those of this machine too."""
+    yield from all_faults(config)
+    yield from machine_faults(config)
+
+
 def all_faults(config: Config) -> Iterator[Fault]:
-    """Every fault that only shows when values are seen together."""
+    """Every fault that only shows when values are seen together, on whatever machine."""
     yield from port_faults(listeners(config))
     for check in (certificate_faults, media_faults, limit_faults, auth_faults, ice_faults):
         yield from check(config)

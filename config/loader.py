@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from config.checks import all_faults
+from config.checks import all_faults, faults_here
 from config.environment import PREFIX, apply
 from config.errors import ConfigError, Fault, Path, Problem
 from config.schema import Config
@@ -30,13 +30,17 @@ SECRETS: tuple[Path, ...] = (("auth", "keys"), ("ice_servers",))
 """Values below these paths of a node's configuration are not repeated in messages."""
 
 
-def load_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Config:
+def load_config(
+    path: str | os.PathLike[str], environ: Mapping[str, str] | None = None, *, to_serve: bool = False
+) -> Config:
     """The configuration in a YAML file under the variables of environ (the process's own when None).
 
-    Raises ConfigError with all problems, ordered by line and then variable.
+    With to_serve it has to suit this machine too, not only the one it was written for. Raises ConfigError with all
+    problems, ordered by line and then variable.
     """
+    checks = faults_here if to_serve else all_faults
     return load_model(
-        path, Config, all_faults, PREFIX, environ=environ, secrets=SECRETS, amend=_anchor(FilePath(path).parent)
+        path, Config, checks, PREFIX, environ=environ, secrets=SECRETS, amend=_anchor(FilePath(path).parent)
     )
 
 

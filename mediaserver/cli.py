@@ -19,6 +19,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from config import Config, ConfigError, json_schema, load_config
+from config.checks import machine_faults
+from config.errors import dotted
 
 MISTAKE = 2
 FAULT = 1
@@ -46,10 +48,10 @@ app.add_typer(config_app, name="config")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The YAML configuration of the node.")]
 
 
-def read(file: Path) -> Config:
+def read(file: Path, *, to_serve: bool = False) -> Config:
     """The configuration in file, or the end of the program with all its problems."""
     try:
-        return load_config(file)
+        return load_config(file, to_serve=to_serve)
     except ConfigError as error:
         count = len(error.problems)
         stop(f"{error}\nweir: {file} cannot be used: {count} problem{'s' if count > 1 else ''}")
@@ -60,7 +62,7 @@ def serve(file: File) -> None:
     """Start a node and run it until SIGTERM or Ctrl-C."""
     from mediaserver import logs, running
 
-    config = read(file)
+    config = read(file, to_serve=True)
     logs.set_up(config.log, node=config.node.name)
     try:
         running.run(config)
@@ -69,15 +71,23 @@ def serve(file: File) -> None:
 
 
 @config_app.command(epilog="Example: weir config check config/edge.yaml")
-def check(file: File) -> None:
-    """Check a configuration file, with the environment's overrides: every problem at once, with its line."""
-    config = read(file)
+def check(
+    file: File,
+    here: Annotated[bool, typer.Option("--here", help="Whether it has to suit this machine, as for serve.")] = False,
+) -> None:
+    """Check a configuration file, with the environment's overrides: every problem at once, with its line.
+
+    A file may be for another machine: CPUs that this one lacks are told, and are no problem unless --here is given.
+    """
+    config = read(file, to_serve=here)
     kinds = (config.logs.video, config.logs.audio)
     mebibytes = config.media.workers * sum(kind.count * kind.bytes for kind in kinds) >> 20
     last = config.media.port + config.media.workers - 1
     typer.echo(f"{file}: sound")
     typer.echo(f"  HTTP{'S' if config.http.certificate else ''} on TCP {config.http.port} at {config.http.host}")
     typer.echo(f"  media on UDP {config.media.port} to {last} at {config.media.host}")
+    for fault in machine_faults(config):
+        typer.echo(f"  not on this machine: {dotted(fault.path)} is {fault.found}; expected {fault.expected}")
     typer.echo(f"  packet logs of {mebibytes} MiB, keys: {', '.join(config.auth.keys) or 'none'}")
 
 

@@ -42,12 +42,23 @@ class Node:
             config,
             self.sessions,
             metrics=lambda: render(registry),
-            ready=lambda: self.ready and not self.sessions.closing,
+            faults=self.faults,
+            obstacles=self.obstacles,
         )
         self.http = HttpServer(make_app(context), config)
         self._checker: asyncio.Task[None] | None = None
         self._given_back = 0
         self._trimmed = 0.0
+
+    def faults(self) -> list[str]:
+        """What is wrong with the workers, a sentence each."""
+        now = time.monotonic_ns()
+        return [fault for worker in self.engine.workers if (fault := worker.fault(now))]
+
+    def obstacles(self) -> list[str]:
+        """Why the node takes no joins."""
+        closed = not self.ready or self.sessions.closing
+        return (["The node takes no joins: it is starting or stopping."] if closed else []) + self.faults()
 
     async def start(self) -> None:
         """Begin to take joins. Raises OSError when an address is taken."""

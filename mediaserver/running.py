@@ -6,7 +6,9 @@ line for each tenth.
 
 from __future__ import annotations
 
+import os
 import socket
+from collections.abc import Callable
 
 import uvloop
 from rich.console import Console
@@ -15,16 +17,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from config.checks import listeners
 from config.errors import dotted
 from config.schema import Config
+from mediaserver.logs import get_logger
 
+log = get_logger("weir.kernels")
 UP = frozenset({"listening", "ready"})
 """Steps that mean: the node takes joins now."""
+UNCACHED = "until that is mended every start compiles the kernels anew, and takes half a gigabyte more memory"
 
 
 def run(config: Config) -> None:
     """Compile, serve, and return when the node has ended. Raises OSError when it cannot listen."""
     console = Console(stderr=True)
     try_ports(config)
-    warm(console)
+    from mediaserver.compiling import ended_at_once
+
+    with ended_at_once(lambda: console.show_cursor(True)):
+        warm(console)
     from mediaserver.node import serve
 
     announced = False
@@ -55,19 +63,40 @@ def try_ports(config: Config) -> None:
 
 def warm(console: Console) -> None:
     """Compile the engine's kernels, or load them from the cache, and show how far that is."""
-    from mediaserver.engine.warm import warm as warm_kernels
-
     if not console.is_terminal:
-        warm_kernels(Tenths(console))
+        warm_up(Tenths(console))
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("Compiling kernels", total=None)
-        warm_kernels(
+        warm_up(
             lambda name, done, total: progress.update(
                 task, completed=done, total=total, description=f"Compiling kernels: {name:<28.28}"
             )
         )
+
+
+def warm_up(progress: Callable[[str, int, int], None]) -> None:
+    """Load what is compiled, after a process of its own has compiled what is not; without a cache, compile here.
+
+    Raises OSError when WEIR_CACHE_DIR names a folder that is the wrong one.
+    """
+    from mediacodecs.kernel import store
+    from mediaserver.compiling import compile_apart
+    from mediaserver.engine import warm as kernels
+    from mediaserver.memory import give_back
+
+    before = store().problem
+    if before and store().mistake and os.environ.get("WEIR_CACHE_DIR"):
+        raise OSError(f"{before} (WEIR_CACHE_DIR)")
+    if before:
+        log.warning(f"{before}; {UNCACHED}")
+    elif not kernels.compiled() and (failed := compile_apart(progress)):
+        log.warning(f"the process that compiles kernels did not finish: {failed}; this one compiles them now")
+    kernels.warm(progress)
+    if store().problem != before:
+        log.warning(f"{store().problem}; {UNCACHED}")
+    give_back("libllvmlite")
 
 
 class Tenths:

@@ -47,6 +47,7 @@ SYNTHETIC_SIZE = (1280, 720)  # pixels that a synthetic keyframe tells
 VP8_START = 4 + VP8_HEADER  # bytes before a synthetic body: descriptor and frame header
 OPUS_TOC = 0xF8  # CELT, full band, 20 ms, mono, one frame (RFC 6716 section 3.1)
 
+# What kernels read: the rows of a reel.
 REEL = np.dtype(
     [
         ("frames", "i8"),

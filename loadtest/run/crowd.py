@@ -249,7 +249,7 @@ class Crowd:
             person.sessions.remove(session)
 
     async def _leave(self, session: Session) -> None:
-        if not session.ended:
+        if session.ended in ("", LEFT):  # a goodbye that was cancelled is said again
             session.ended = LEFT  # that the server now closes DTLS is no news
             await self._say_goodbye(session)
         await self._forget(session, polite=True)
@@ -258,13 +258,13 @@ class Crowd:
         if session.asking:
             await asyncio.wait((session.asking,), timeout=LAST_ANSWER)
             session.asking.cancel()
-        handle, session.handle = session.handle, ""
-        if not handle:
+        if not session.handle:
             return
         try:
-            await self.driver.leave(handle)
+            await self.driver.leave(session.handle)
         except DriverError:
             pass  # a server that is gone, or has ended the session already
+        session.handle = ""
 
     async def _forget(self, session: Session, *, polite: bool) -> None:
         """Take the client out of the engine, its counters kept, and close everything of it."""

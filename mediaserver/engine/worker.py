@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,7 @@ RECEIVE_SLOTS = 64
 SEND_MESSAGES, SEND_BYTES = 256, 512 * 1024  # fits the second-level cache
 COMMAND_SLOTS, EVENT_SLOTS = 8192, 2048  # of the events three quarters for DTLS: 256 handshakes of 6 datagrams each
 SCRATCH = 4096
+STANDSTILL = 5_000_000_000  # ns without a round, after which a worker counts as stuck: one is due every 10 ms
 
 
 class LogStore:
@@ -166,6 +168,7 @@ class Worker:
         self.socket = bind_udp(media.host, self.port, media.receive_buffer, media.send_buffer)
         self.counters.fd = self.socket.fileno()
         self.counters.ipv6 = int(self.socket.family == socket.AF_INET6)
+        self.counters.now = time.monotonic_ns()
         cpu = media.cpus[self.index] if media.cpus else None
         self.thread = threading.Thread(target=self._run, args=(cpu,), name=f"weir-worker-{self.index}", daemon=True)
         self.thread.start()
@@ -183,6 +186,13 @@ class Worker:
         self.wake()
         if self.thread is not None:
             self.thread.join(5)
+
+    def fault(self, now: int) -> str | None:
+        """What keeps the thread from its work at `now` (ns, CLOCK_MONOTONIC), as a sentence; None: it is at it."""
+        if self.thread is None or not self.thread.is_alive():
+            return f"Worker {self.index} has no thread."
+        still = now - int(self.counters.now)
+        return f"Worker {self.index} has stood still for {still / 1e9:.0f} s." if still > STANDSTILL else None
 
     def close(self) -> None:
         """Close the socket and descriptors, when no worker is left that might write to them."""

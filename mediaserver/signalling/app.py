@@ -70,14 +70,20 @@ async def add_safety(request: web.Request, response: web.StreamResponse) -> None
 
 
 async def healthz(request: web.Request) -> web.Response:
-    """The process is alive."""
-    return web.json_response({"status": "ok"})
+    """The node is alive: this thread answers, and every worker runs its rounds. Else only a new start helps."""
+    return probe(request.app[CONTEXT].faults(), "ok")
 
 
 async def readyz(request: web.Request) -> web.Response:
     """The node takes joins."""
-    ready = request.app[CONTEXT].ready()
-    return web.json_response({"status": "ready" if ready else "not ready"}, status=200 if ready else 503)
+    return probe(request.app[CONTEXT].obstacles(), "ready")
+
+
+def probe(faults: list[str], well: str) -> web.Response:
+    """200 and the word for a node that is well, or 503 and why it is not."""
+    return web.json_response(
+        {"status": f"not {well}", "faults": faults} if faults else {"status": well}, status=503 if faults else 200
+    )
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -15,13 +15,22 @@ from mediaserver.signalling.tokens import Tokens
 
 
 class Context:
-    """The node's parts that requests need, and what is made of its configuration for them."""
+    """The node's parts that requests need, and what is made of its configuration for them.
+
+    `faults` of the workers, a sentence each; `obstacles` to joins: the faults, and a node that comes up or goes.
+    """
 
     def __init__(
-        self, config: Config, sessions: Sessions, metrics: Callable[[], bytes], ready: Callable[[], bool]
+        self,
+        config: Config,
+        sessions: Sessions,
+        metrics: Callable[[], bytes],
+        faults: Callable[[], list[str]],
+        obstacles: Callable[[], list[str]],
     ) -> None:
         limits = config.limits
-        self.config, self.sessions, self.metrics, self.ready = config, sessions, metrics, ready
+        self.config, self.sessions, self.metrics = config, sessions, metrics
+        self.faults, self.obstacles = faults, obstacles
         self.tokens = Tokens(config.auth)
         self.origins = Origins(config)
         self.proxies = Proxies(config.http.trusted_proxies, config.http.base_path)

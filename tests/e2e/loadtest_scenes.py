@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from loadtest.engine.engine import ClientEngine
 from loadtest.engine.layout import MS
 from loadtest.engine.totals import Totals, sum_of
 from loadtest.run.crowd import Crowd
-from loadtest.run.people import Person, Roster
+from loadtest.run.people import Person, Roster, room_name
 from loadtest.run.reels import Reels
 from loadtest.scenario.schema import Scenario
 from tests.e2e.node import KEY, SECRET, Node
@@ -84,10 +85,18 @@ async def transports(node: Node) -> int:
     return int((await node.metrics()).total("weir_table_used", table="transports"))
 
 
-async def transports_become(node: Node, wanted: int, seconds: float = 5.0) -> None:
+async def transports_become(node: Node, wanted: int, seconds: float = 60.0) -> None:
+    """Wait until the node has so many. On a busy machine that takes long; why they went: `farewells`."""
     async with asyncio.timeout(seconds):
         while await transports(node) != wanted:
             await asyncio.sleep(0.02)
+
+
+def farewells(node: Node, scenario: Scenario) -> Counter[str]:
+    """Why the sessions of a scenario's first room ended, in the node's words."""
+    room = room_name(scenario, 0)
+    left = [line for line in node.log() if line["message"] == "left" and line["room"] == room]
+    return Counter(line["reason"] for line in left)
 
 
 @contextlib.asynccontextmanager

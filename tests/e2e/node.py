@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -95,6 +96,7 @@ class Node:
         }
         self.configuration = merge(base, changes)
         self.base = f"http://{HOST}:{self.http_port}"
+        self.environ: dict[str, str] = {}  # variables of the process, beside ours
         self.process: subprocess.Popen[bytes] | None = None
         self.http: aiohttp.ClientSession
 
@@ -116,7 +118,7 @@ class Node:
         file.write_text(yaml.safe_dump(self.configuration))
         arguments = [sys.executable, "-m", "mediaserver.cli", "serve", str(file)]
         with (self.folder / "log.json").open("wb") as out, (self.folder / "errors.txt").open("wb") as errors:
-            self.process = subprocess.Popen(arguments, stdout=out, stderr=errors)
+            self.process = subprocess.Popen(arguments, stdout=out, stderr=errors, env=os.environ | self.environ)
         end = time.monotonic() + READY
         while not await self.ready():
             assert self.process.poll() is None, f"the node ended with {self.process.returncode}: {self.tail()}"

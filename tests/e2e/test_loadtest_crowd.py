@@ -13,12 +13,13 @@ from aiohttp import web
 from loadtest.engine.layout import MS, SECOND
 from loadtest.run.crowd import KINDS_OF_FAULTS
 from loadtest.run.people import Session
-from tests.e2e.loadtest_scenes import answering, scene, time_passes, transports, transports_become, until
+from tests.e2e.loadtest_scenes import answering, farewells, scene, time_passes, transports, transports_become, until
 from tests.e2e.node import Node
 from tests.unit.loadtest.run.scenarios import SYNTHETIC
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
 SDP = "application/sdp"
+DELETED = "the client left"  # the node's word for a session that ended by DELETE
 SOUND: dict[str, Any] = {"audio": {}}
 
 
@@ -168,6 +169,7 @@ async def test_leaving_that_is_cancelled_is_finished_by_the_next_call(strict_nod
             assert made.total.packets >= packets
             packets = made.total.packets
         await transports_become(strict_node, before + 1)
+        assert farewells(strict_node, made.scenario) == {DELETED: 6}, "each was told, and none just timed out"
 
 
 async def test_a_join_that_is_cancelled_leaves_nothing_on_either_side(strict_node: Node) -> None:

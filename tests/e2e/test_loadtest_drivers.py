@@ -332,7 +332,7 @@ async def test_a_server_that_dies_is_noticed(room: str) -> None:
 
 
 async def test_a_server_that_stops_sending_leaves_only_reports(room: str) -> None:
-    async with aiortc_server("--stop-after", "4") as (url, _):
+    async with aiortc_server("--stop-after", "50") as (url, _):
         async with Client(url, f"/whip/{room}/bob") as client, Joins(url) as joins:
             await client.publish()
             viewer = await joins.watch(room, "bob")

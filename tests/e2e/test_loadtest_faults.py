@@ -215,7 +215,7 @@ async def test_server_that_takes_all_and_sends_nothing_has_no_joins(tmp_path: Pa
 
 @pytest.mark.usefixtures("impatient")
 async def test_server_that_stops_sending_is_noticed(tmp_path: Path) -> None:
-    async with aiortc_server("--stop-after", "4") as (url, _):
+    async with aiortc_server("--stop-after", "50") as (url, _):
         scenario = scenario_of(
             tmp_path,
             "silent",
@@ -223,8 +223,9 @@ async def test_server_that_stops_sending_is_noticed(tmp_path: Path) -> None:
             duration=LONG,
             publishers=[{"name": "hosts", "media": "camera"}],
             media={"camera": CAMERA},
+            joins={"rate": 200, "timeout": 60},
         )
-        results = await run(scenario, seconds=80)
+        results = await run(scenario, seconds=120)
     story = seen(results)
     assert results.verdict == "failed" and "no media came for anybody in" in told(results), story
     assert {fault.group: fault.count for fault in results.faults} == {"audience": 4}, story

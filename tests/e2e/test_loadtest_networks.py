@@ -104,17 +104,20 @@ async def test_killed_clients_say_nothing_and_the_others_see_nothing(node: Node,
             tmp_path,
             "killed",
             node.base,
+            duration=5,
             subscribers=[{"name": "audience", "count": 6}],
-            actions=[{"at": 1, "do": "kill", "group": "audience", "count": 4}],
+            actions=[{"at": 2.5, "do": "kill", "group": "audience", "count": 4}],  # between two points of the series
         )
     )
     story = seen(results)
-    assert not results.notes and not results.faults, story
+    assert not results.faults, story
     joined = [value for value in results.series["joined"] if value is not None]
     assert max(joined) == 6 and joined[-1] == 2, joined
     whole = figure(results, "packets.sent")
     assert 2 * whole * 0.9 < figure(results, "packets.received") < 5 * whole, story
-    assert figure(results, "loss.after") == 0 and figure(results, "freezes.count") == 0, story
+    assert figure(results, "loss.after") == 0 and figure(results, "frames.missed") == 0, story
+    if not results.notes:  # which tell of a machine that was busy with something else: pictures freeze then
+        assert figure(results, "freezes.count") == 0, story
 
 
 async def test_muted_pictures_stop_and_come_back(node: Node, tmp_path: Path) -> None:

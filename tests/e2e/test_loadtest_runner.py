@@ -21,7 +21,7 @@ from loadtest.run.figures import Figures
 from loadtest.run.joining import Joining
 from loadtest.run.runner import Options, Run
 from loadtest.scenario.schema import Scenario
-from tests.e2e.loadtest_scenes import scenario_of, scene, transports, transports_become
+from tests.e2e.loadtest_scenes import farewells, scenario_of, scene, transports, transports_become
 from tests.e2e.node import KEY, SECRET, Node, free_ports
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
@@ -155,10 +155,12 @@ async def test_everything_is_closed_though_leaving_fails(strict_node: Node, monk
 
     monkeypatch.setattr(Crowd, "everybody_out", fail)
     before = await transports(strict_node)
-    found = await go(measured("stuck", strict_node))
+    scenario = measured("stuck", strict_node)
+    found = await go(scenario)
     assert "leaving failed: RuntimeError: the client engine does not answer" in found.notes
     assert (found.figures["packets.received"] or 0) > 0 and found.figures["joins.done"] == 4
     await transports_become(strict_node, before)
+    assert farewells(strict_node, scenario) == {"the peer closed DTLS": 4}, "each said goodbye, and none just timed out"
 
 
 async def test_other_hosts_are_refused_before_anything_is_sent() -> None:

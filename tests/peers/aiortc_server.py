@@ -1,7 +1,7 @@
 """A second WHIP/WHEP server, built on aiortc: it shares no code with the node, and its ICE is full and not lite.
 
 Published VP8 and Opus are decoded and encoded again for every viewer, so it is slow; it is there to be different. It
-can also misbehave. Run it as `python aiortc_server.py PORT [--fault …] [--stop-after S] [--die-after S]`; it prints
+can also misbehave. Run it as `python aiortc_server.py PORT [--fault …] [--stop-after N] [--die-after S]`; it prints
 `listening` when it does. POST /whip/{room}/{identity}, POST /whep/{room}/{publisher}, DELETE on the session,
 GET /stats: what was received, by "room/identity".
 """
@@ -28,15 +28,17 @@ MIMES = {"video": "video/VP8", "audio": "audio/opus"}
 
 
 class Stopping(MediaStreamTrack):
-    """A relayed track that ends its frames at an instant of the event loop's clock, and then just waits."""
+    """A relayed track that has so many frames (None: all that come), and then just waits."""
 
-    def __init__(self, track: MediaStreamTrack, end: float | None) -> None:
+    def __init__(self, track: MediaStreamTrack, frames: int | None) -> None:
         super().__init__()
-        self.kind, self._track, self._end = track.kind, track, end
+        self.kind, self._track, self._left = track.kind, track, frames
 
     async def recv(self) -> Any:
-        if self._end is not None and asyncio.get_running_loop().time() > self._end:
-            await asyncio.Event().wait()
+        if self._left is not None:
+            if self._left == 0:
+                await asyncio.Event().wait()
+            self._left -= 1
         return await self._track.recv()
 
 
@@ -49,16 +51,15 @@ class Publisher:
 
 
 class Server:
-    """All sessions. `fault` is one of FAULTS, answered to POST; stop_after: seconds from the start."""
+    """All sessions. `fault` is one of FAULTS, answered to POST; stop_after: frames of each track for each viewer."""
 
-    def __init__(self, fault: str | None = None, stop_after: float | None = None) -> None:
+    def __init__(self, fault: str | None = None, stop_after: int | None = None) -> None:
         self.publishers: dict[str, Publisher] = {}
         self.sessions: dict[str, RTCPeerConnection] = {}
         self._fault, self._stop_after = fault, stop_after
         self._relay = MediaRelay()
         self._readers: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
-        self._end: float | None = None
 
     async def start(self, port: int = 0) -> int:
         """Listen; returns the port."""
@@ -73,8 +74,6 @@ class Server:
         await self._runner.setup()
         site = web.TCPSite(self._runner, HOST, port)
         await site.start()
-        if self._stop_after is not None:
-            self._end = asyncio.get_running_loop().time() + self._stop_after
         return int(self._runner.addresses[0][1])
 
     async def close(self) -> None:
@@ -109,7 +108,7 @@ class Server:
             return web.json_response({"detail": "nobody publishes here"}, status=404)
         pc = RTCPeerConnection()
         for track in publisher.tracks.values():
-            pc.addTrack(Stopping(self._relay.subscribe(track), self._end))
+            pc.addTrack(Stopping(self._relay.subscribe(track), self._stop_after))
         return await self._answer(request, pc)
 
     async def _answer(self, request: web.Request, pc: RTCPeerConnection) -> web.Response:
@@ -189,7 +188,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int, help="0: any")
     parser.add_argument("--fault", choices=FAULTS, help="answer every POST so")
-    parser.add_argument("--stop-after", type=float, metavar="S", help="send no frames from then on")
+    parser.add_argument("--stop-after", type=int, metavar="N", help="send each viewer so many frames of a track")
     parser.add_argument("--die-after", type=float, metavar="S", help="exit at once, without a word to anybody")
     arguments = parser.parse_args()
     server, stop = Server(arguments.fault, arguments.stop_after), asyncio.Event()

@@ -59,6 +59,17 @@ def test_a_sound_file_is_summed_up() -> None:
     assert "dev.yaml: sound" in done.stdout and "UDP 7882" in done.stdout and "272 MiB" in done.stdout
 
 
+def test_a_file_for_another_machine_is_sound_but_not_served(tmp_path: Path) -> None:
+    file = tmp_path / "node.yaml"
+    file.write_text("media:\n  cpus: [4000]\n")
+    done = weir("config", "check", str(file), WEIR_AUTH__KEYS__a=SECRET)
+    assert done.returncode == 0
+    assert "not on this machine: media.cpus[0] is 4000; expected a CPU that the node may use here: " in done.stdout
+    for command in (("serve", str(file)), ("config", "check", "--here", str(file))):
+        said = refused(*command, WEIR_AUTH__KEYS__a=SECRET)
+        assert said.startswith(f"{file}:2: media.cpus[0]: found 4000; expected a CPU that the node may use here: ")
+
+
 def test_every_problem_of_a_file_is_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "node.yaml"
     file.write_text("http:\n  prot: 1\nmedia:\n  workers: 0\n")
@@ -109,6 +120,25 @@ def test_an_unknown_command_is_refused() -> None:
 
 def test_versions_are_told() -> None:
     assert weir("version").stdout.startswith("weir ") and "numba" in weir("version").stdout
+
+
+def test_a_kernel_cache_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    """Who can write there could run code as the node."""
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "file").write_text("")
+    for name, reason in (("open", "open can be written by others"), ("file", "Not a directory")):
+        said = refused("serve", str(EXAMPLES / "dev.yaml"), **free(), WEIR_CACHE_DIR=str(tmp_path / name))
+        assert said.startswith(f"weir: cannot serve: the kernel cache {tmp_path / name}/kernels-")
+        assert said.endswith(f"{reason} (WEIR_CACHE_DIR)\n") and said.count("\n") == 1
+
+
+def free() -> dict[str, str]:
+    """Ports for a node."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(("0.0.0.0", 0))
+        return {"WEIR_HTTP__PORT": str(tcp.getsockname()[1]), "WEIR_MEDIA__PORT": str(udp.getsockname()[1])}
 
 
 def test_a_port_that_is_taken_is_told_in_one_line() -> None:

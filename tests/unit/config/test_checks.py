@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import config
-from config import ConfigError, load_config
-from config.checks import Listener, port_faults
+from config import Config, ConfigError, load_config
+from config.checks import Listener, machine_faults, port_faults
 
 SECRET = "0123456789abcdef0123456789abcdef"
 
@@ -190,3 +191,33 @@ def test_there_are_no_more_publishers_than_peers(tmp_path: Path) -> None:
     assert problems(tmp_path, "limits: {transports: 10, publishers: 11}") == [
         "node.yaml:1: limits.publishers: found 11; expected at most limits.transports, 10"
     ]
+
+
+def test_cpus_count_where_the_node_is_to_run(tmp_path: Path) -> None:
+    ours = os.sched_getaffinity(0)
+    most = max(ours)
+    file = tmp_path / "node.yaml"
+    file.write_text(f"media:\n  workers: 2\n  cpus: [{most}, {most + 1}]\n")
+    environ = {"WEIR_AUTH__KEYS__test": SECRET}
+    assert load_config(file, environ).media.cpus == [most, most + 1]
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, environ, to_serve=True)
+    (only,) = caught.value.problems
+    assert (only.line, only.path, only.found) == (3, ("media", "cpus", 1), str(most + 1))
+    os.sched_setaffinity(0, {most})
+    try:
+        with pytest.raises(ConfigError):
+            load_config(file, environ, to_serve=True)
+        file.write_text(f"media: {{cpus: [{most}]}}")
+        assert load_config(file, environ, to_serve=True)
+    finally:
+        os.sched_setaffinity(0, ours)
+
+
+@pytest.mark.parametrize(
+    ("usable", "text"), [({0}, "0"), ({0, 1, 2, 3}, "0-3"), ({0, 2, 3, 9}, "0, 2-3, 9"), ({12, 8, 9}, "8-9, 12")]
+)
+def test_usable_cpus_are_told_as_ranges(monkeypatch: pytest.MonkeyPatch, usable: set[int], text: str) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: usable)
+    config = Config.model_validate({"media": {"cpus": [4000]}})
+    assert [fault.expected for fault in machine_faults(config)] == [f"a CPU that the node may use here: {text}"]
