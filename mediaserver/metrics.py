@@ -28,6 +28,7 @@ COUNTERS = {
     "forwarded_bytes": ("weir_bytes_sent", "Bytes forwarded"),
     "trains": ("weir_sent_messages", "Messages handed to the kernel; a message is a train of packets"),
     "sends": ("weir_send_calls", "sendmmsg calls"),
+    "send_waits": ("weir_send_waits", "Times that a worker waited for room in its socket's buffer"),
     "padded": ("weir_padded_packets", "Packets padded to the size of their train"),
     "stun_in": ("weir_stun_packets", "STUN messages received"),
     "dtls_in": ("weir_dtls_packets", "DTLS datagrams received"),

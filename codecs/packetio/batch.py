@@ -75,6 +75,12 @@ def bind_udp(host: str, port: int, receive_buffer: int, send_buffer: int) -> soc
     return sock
 
 
+def buffer_sizes(sock: socket.socket) -> tuple[int, int]:
+    """(receive, send) buffer of a socket as setsockopt counts it, in bytes; the kernel keeps and tells twice that."""
+    receive, send = (sock.getsockopt(socket.SOL_SOCKET, which) for which in (socket.SO_RCVBUF, socket.SO_SNDBUF))
+    return receive // 2, send // 2
+
+
 @kernel
 def arrival_of(controls: int, slot: int, control_size: int, realtime: int, now: int) -> int:
     """The kernel's receive stamp of a slot on CLOCK_MONOTONIC (ns); `now`, when there is none that can be true.

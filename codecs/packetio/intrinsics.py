@@ -81,6 +81,24 @@ def store_release(typing_context: Any, address: Any, value: Any) -> Any:
     return types.void(types.int64, types.int64), generate
 
 
+def read_modify_write(operation: str) -> Any:
+    """A function (address, value) -> the 64-bit word before; one step, in one order for all threads."""
+
+    @intrinsic
+    def change(typing_context: Any, address: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+            return builder.atomic_rmw(operation, pointer, args[1], "seq_cst")
+
+        return types.int64(types.int64, types.int64), generate
+
+    return change
+
+
+exchange = read_modify_write("xchg")  # puts the value there
+set_bits = read_modify_write("or")  # adds the value's bits
+
+
 @intrinsic
 def write_fence(typing_context: Any) -> Any:
     """No write after it is seen before a write that stands before it (free on x86; it binds the compiler)."""

@@ -5,11 +5,16 @@ across epochs), its bytes lie in a byte ring behind. Two orders are kept: the ar
 edge read, and the sequence order of the positions, which delayed cursors read. There is one writer. Readers, also in
 other threads and processes, may be overtaken when the ring wraps: they copy, then ask `holds` again before they use it.
 
+A log's place may be freed and used again under a late reader. Each log made in it has another generation, 0 means free;
+the three words that say how large it is outlive it, so that a late reader divides by nothing that is zero and stays
+within the region. Readers that may outlive a log take its generation and size once and ask `held` instead of `holds`.
+
     region:  LOG header (one page) | ENTRY × packets | journal: i8 × packets | bytes
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +35,7 @@ from packetio.memory import (
     write_fence,
 )
 
-MAGIC = 0x57454952_4C4F4701  # "WEIRLOG", version 1
+MAGIC = 0x57454952_4C4F4702  # "WEIRLOG", version 2
 KEYFRAMES = 16  # keyframe positions that a log remembers
 PARAMETERS = 768  # bytes kept of a codec's parameter sets (H.264 SPS and PPS as one payload)
 MAX_PACKET = 2048 - 64  # bytes of an RTP packet that a log takes; larger ones are dropped and counted
@@ -75,6 +80,7 @@ LOG = np.dtype(
         ("magic", "u8"),
         ("packets", "i8"),  # entries in the index ring, a power of two
         ("capacity", "i8"),  # bytes of the byte ring
+        ("generation", "i8"),  # another one for each log that was ever here; 0: free. Written last and cleared first
         ("journal_head", "i8"),  # packets appended so far; the writer's release store publishes them
         ("write_end", "i8"),  # bytes reserved so far: what lies more than `bytes` below is overwritten
         ("highest", "i8"),  # highest position appended; 0: none yet
@@ -88,6 +94,7 @@ LOG = np.dtype(
         ("sr_ntp", "i8"),  # newest sender report: NTP time in ns since 1900 of the publisher's clock
         ("sr_timestamp", "i8"),  # the RTP time stamp that belongs to it
         ("sr_arrival", "i8"),  # ns, CLOCK_MONOTONIC; 0: no report yet
+        ("parameters_version", "i8"),  # odd while the cached parameter sets change
         ("parameters_size", "i8"),  # H.264: cached SPS and PPS as one RTP payload; 0: none
         ("received_bytes", "i8"),
         ("received_packets", "i8"),
@@ -97,7 +104,7 @@ LOG = np.dtype(
         ("width", "i8"),
         ("height", "i8"),
         ("oversized", "i8"),  # packets refused because they exceed MAX_PACKET
-        ("readers", "i8", (64,)),  # readers[w] != 0: worker w reads this log and wants to be woken
+        ("readers", "i8", (64,)),  # readers[w]: the feed by which worker w reads this log and wants its news; 0: none
         ("parameters", "u1", (PARAMETERS,)),
     ],
     align=True,
@@ -117,6 +124,11 @@ JOURNAL_HEAD = offset_of("journal_head")
 WRITE_END = offset_of("write_end")
 KEYFRAME_WANTED = offset_of("keyframe_wanted")
 SR_VERSION = offset_of("sr_version")
+GENERATION = offset_of("generation")
+PARAMETERS_VERSION, PARAMETERS_SIZE = offset_of("parameters_version"), offset_of("parameters_size")
+PARAMETERS_AT = offset_of("parameters")
+ATTEMPTS = 4  # readings of what its writer may be changing
+GENERATIONS = itertools.count(1)  # no two logs of a process have the same
 
 
 def log_size(packets: int, size: int) -> int:
@@ -153,6 +165,18 @@ def holds(base: int, position: int) -> bool:
     if load_acquire(address) != position:
         return False
     return bool(load_acquire(base + WRITE_END) - entry_at(address).at <= log_at(base).capacity)
+
+
+@kernel
+def held(base: int, packets: int, capacity: int, generation: int, position: int) -> bool:
+    """`holds` for a reader that may outlive the log: size and generation are those that it found when it attached."""
+    address = base + PAGE + (position & (packets - 1)) * 64
+    read_fence()
+    if load_acquire(address) != position:
+        return False
+    if load_acquire(base + WRITE_END) - entry_at(address).at > capacity:
+        return False
+    return bool(load_acquire(base + GENERATION) == generation)  # last: all above was still this log's
 
 
 @kernel
@@ -276,6 +300,20 @@ def set_sender_report(base: int, ntp: int, timestamp: int, arrival: int) -> None
     store_release(base + SR_VERSION, version + 2)
 
 
+@kernel
+def copy_parameters(base: int, to: int) -> int:
+    """Copy the cached parameter sets to `to` (PARAMETERS bytes); returns their size, 0: none or just being changed."""
+    for _ in range(ATTEMPTS):
+        version = load_acquire(base + PARAMETERS_VERSION)
+        size = load_acquire(base + PARAMETERS_SIZE)
+        if version & 1 == 0 and 0 < size <= PARAMETERS:
+            copy_bytes(to, base + PARAMETERS_AT, size)
+            read_fence()
+            if load_acquire(base + PARAMETERS_VERSION) == version:
+                return int64(size)
+    return 0
+
+
 @dataclass(frozen=True)
 class LoggedPacket:
     """One packet copied out of a log."""
@@ -288,17 +326,23 @@ class LoggedPacket:
 
 
 class PacketLog:
-    """The Python side of a log: makes one in a region, or reads one that another thread or process writes."""
+    """The Python side of a log: makes one in a region, or reads one that another thread or process writes.
+
+    What it says of a log that was freed since is nothing: `gone` tells. Size and generation are those of the log that
+    was there when it was made.
+    """
 
     def __init__(self, region: Region, offset: int = 0) -> None:
         self.region = region
         self.offset = offset
         self.base = region.address + offset
         self.header = region.table(offset, LOG, 1)[0]
+        self.generation = int(load_acquire_py(self.base + GENERATION))
+        self.packets, self.capacity = int(self.header.packets), int(self.header.capacity)
 
     @classmethod
     def create(cls, region: Region, offset: int, packets: int, size: int) -> PacketLog:
-        """Lay out an empty log. `packets` is a power of two, `size` the bytes of its byte ring.
+        """Lay out an empty log of a new generation. `packets` is a power of two, `size` the bytes of its byte ring.
 
         Raises ValueError when a size can't be used.
         """
@@ -306,35 +350,58 @@ class PacketLog:
             raise ValueError(f"a log holds a power of two of packets, at least 64, not {packets}")
         if size < 4 * MAX_PACKET:
             raise ValueError(f"a log's byte ring holds at least {4 * MAX_PACKET} bytes, not {size}")
-        region.populate(offset, PAGE + packets * (ENTRY.itemsize + 8))
+        store_release_py(region.address + offset + GENERATION, 0)  # what stands before it says how large the log is
+        region.populate(offset + GENERATION, PAGE + packets * (ENTRY.itemsize + 8) - GENERATION)
         log = cls(region, offset)
-        log.header.packets, log.header.capacity = packets, size
+        log.header.packets, log.header.capacity = log.packets, log.capacity = packets, size
         entries = region.table(offset + PAGE, ENTRY, packets)
         entries["position"] = -1
         log.header.epoch_start = 1 << 16
         log.header.magic = MAGIC
+        log.generation = next(GENERATIONS)
+        store_release_py(log.base + GENERATION, log.generation)
         return log
 
     @classmethod
     def attach(cls, fd: int, offset: int = 0) -> PacketLog:
         """Open the log at `offset` of a memfd that another process made. Raises ValueError when none is there."""
         log = cls(Region.attach(fd), offset)
-        if int(log.header.magic) != MAGIC:
+        fits = 64 <= log.packets and log.packets & (log.packets - 1) == 0 and log.capacity >= 4 * MAX_PACKET
+        if int(log.header.magic) != MAGIC or log.gone or not fits:
             raise ValueError(f"no packet log at offset {offset}")
+        if offset + log_size(log.packets, log.capacity) > log.region.size:
+            raise ValueError(f"the packet log at offset {offset} is larger than its region")
         return log
+
+    def free(self) -> None:
+        """The log is over: readers see that it is gone, its memory goes back to the system. Owner only."""
+        store_release_py(self.base + GENERATION, 0)
+        self.region.release(self.offset + PAGE, log_size(self.packets, self.capacity) - PAGE)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the log was freed, be its place empty or another's by now."""
+        return self.generation == 0 or int(load_acquire_py(self.base + GENERATION)) != self.generation
 
     @property
     def head(self) -> int:
-        """Number of packets appended so far."""
-        return int(load_acquire_py(self.base + JOURNAL_HEAD))
+        """Number of packets appended so far; 0 when the log is gone."""
+        head = int(load_acquire_py(self.base + JOURNAL_HEAD))
+        return 0 if self.gone else head
+
+    def _holds(self, position: int) -> bool:
+        return held(self.base, self.packets, self.capacity, self.generation, position)
 
     def read(self, position: int) -> LoggedPacket | None:
-        """A copy of the packet at a position; None when it is not held or was overwritten while it was copied."""
-        if not holds(self.base, position):
+        """A copy of the packet at a position.
+
+        None when it is not held, was overwritten while it was copied, or when the log is gone.
+        """
+        if not self._holds(position):
             return None
-        entry = self.region.table(self.offset + PAGE + (position & int(self.header.packets) - 1) * 64, ENTRY, 1)[0]
+        entry = self.region.table(self.offset + PAGE + (position & self.packets - 1) * 64, ENTRY, 1)[0]
         at, size = int(entry.at), int(entry.length)
-        start = bytes_address(self.base, at) - self.region.address
+        start = self.offset + PAGE + self.packets * 72 + at % self.capacity
         packet = LoggedPacket(
             position,
             int(entry.arrival),
@@ -342,14 +409,22 @@ class PacketLog:
             int(entry.marks),
             self.region.bytes[start : start + size].tobytes(),
         )
-        return packet if holds(self.base, position) else None
+        return packet if self._holds(position) else None
 
     def arrivals(self, start: int) -> Iterator[tuple[int, int]]:
-        """(arrival number, position) of what arrived since number `start`, as far as the journal still holds it."""
-        head, packets = self.head, int(self.header.packets)
-        for count in range(max(start, head - packets), head):
-            address = journal_address(self.base, count) - self.region.address
-            yield count, int(self.region.bytes[address : address + 8].view(np.int64)[0])
+        """(arrival number, position) of what arrived since number `start`, as far as the journal still holds it.
+
+        Ends when the log is gone.
+        """
+        head = self.head
+        for count in range(max(start, head - self.packets + 1), head):
+            at = self.offset + PAGE + self.packets * 64 + (count & self.packets - 1) * 8
+            position = int(self.region.bytes[at : at + 8].view(np.int64)[0])
+            now = self.head
+            if self.gone:
+                return
+            if now - count < self.packets:  # else its place is being used again
+                yield count, position
 
 
 @kernel

@@ -20,14 +20,26 @@ if JIT:
     from packetio.intrinsics import (
         array_of,
         copy_bytes,
+        exchange,
         load_acquire,
         pointer_to,
         read_fence,
+        set_bits,
         store_release,
         write_fence,
     )
 else:
-    from packetio.plain import array_of, copy_bytes, load_acquire, pointer_to, read_fence, store_release, write_fence
+    from packetio.plain import (
+        array_of,
+        copy_bytes,
+        exchange,
+        load_acquire,
+        pointer_to,
+        read_fence,
+        set_bits,
+        store_release,
+        write_fence,
+    )
 
 __all__ = [
     "PAGE",
@@ -36,10 +48,12 @@ __all__ = [
     "array_of",
     "bytes_at",
     "copy_bytes",
+    "exchange",
     "load_acquire",
     "numbers_at",
     "pointer_to",
     "read_fence",
+    "set_bits",
     "store_release",
     "write_fence",
 ]

@@ -42,6 +42,18 @@ def store_release(address: int, value: int) -> None:
     ctypes.c_int64.from_address(int(address)).value = int(value)
 
 
+def exchange(address: int, value: int) -> int:
+    """Put `value` at `address`; returns the word before."""
+    before = load_acquire(address)
+    store_release(address, value)
+    return before
+
+
+def set_bits(address: int, value: int) -> int:
+    """Add the bits of `value` to the word at `address`; returns the word before."""
+    return exchange(address, load_acquire(address) | int(value))
+
+
 def write_fence() -> None:
     """Nothing to order in plain Python."""
 

@@ -17,6 +17,8 @@ from mediaserver.engine.layout import (
     subscription_at,
     transport_at,
 )
+from packetio.log import GENERATION
+from packetio.memory import load_acquire
 
 TRANSPORT_SIZE, LAYER_SIZE, FEED_SIZE = TRANSPORT.itemsize, LAYER.itemsize, FEED.itemsize
 SUBSCRIPTION_SIZE, PACKET_SIZE = SUBSCRIPTION.itemsize, PACKET.itemsize
@@ -38,6 +40,15 @@ def layer_of(w: Any, index: int) -> Any:
 def feed_of(w: Any, index: int) -> Any:
     """The FEED record of an index."""
     return feed_at(w.feeds + index * FEED_SIZE)
+
+
+@kernel
+def gone(feed: Any) -> bool:
+    """Whether the log that this feed was opened for is no more: its place may be empty or another's.
+
+    Only another worker's can be: a worker's own feeds are closed before their log is freed.
+    """
+    return bool(feed.layer == 0 and load_acquire(feed.log + GENERATION) != feed.generation)
 
 
 @kernel

@@ -10,7 +10,7 @@ from typing import Any
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine import layout as L
-from mediaserver.engine.access import feed_of, layer_of, subscription_of, transport_of
+from mediaserver.engine.access import feed_of, gone, layer_of, subscription_of, transport_of
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import command_at, ring_at
 from mediaserver.engine.lists import remove_waiting
@@ -22,7 +22,7 @@ from mediaserver.engine.removal import (
     remove_subscription,
     remove_transport,
 )
-from mediaserver.engine.ring import COMMAND_SIZE, RING_SIZE, TAIL
+from mediaserver.engine.ring import COMMAND_SIZE, RING_SIZE, TAIL, mark
 from mediaserver.engine.sources import detach, set_source, start_cursor, start_subscriptions
 from mediaserver.engine.tables import drop_ufrag, put_ufrag
 from packetio.log import JOURNAL_HEAD, log_at
@@ -88,9 +88,12 @@ def log_command(w: Any, op: int, index: int, a: int) -> None:
     elif op == L.REMOVE_LAYER:
         remove_layer(w, index)
     elif op == L.ADD_FEED:
-        open_feed(w, index)
+        feed = feed_of(w, index)
         w.foreign_feeds += 1
-        log_at(feed_of(w, index).log).readers[w.index] = 1
+        if not gone(feed):
+            log_at(feed.log).readers[w.index] = index
+        mark(w.news, index)  # what is appended from here on is marked by its writer; what was meanwhile is looked for
+        open_feed(w, index)
     else:
         remove_feed(w, index)
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mediaserver.engine import layout as L
+from mediaserver.engine.buffers import report_buffers
 from mediaserver.engine.handles import Layer, Subscription, Transport
-from mediaserver.engine.loop import MAX_WORKERS
+from mediaserver.engine.loop import WAKE_WORDS
 from mediaserver.engine.ring import drain_eventfd
 from mediaserver.engine.shares import EngineFull, Need
 from mediaserver.engine.worker import Worker
@@ -39,7 +40,7 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self.wakes = Table(np.dtype("i8"), MAX_WORKERS)
+        self.wakes = Table(np.dtype("i8"), WAKE_WORDS)
         self.workers = [Worker(config, index, self.wakes, self.wake_fd) for index in range(config.media.workers)]
         self.transports: dict[tuple[int, int], Transport] = {}
         self.layers: dict[tuple[int, int], Layer] = {}
@@ -56,6 +57,8 @@ class Engine:
         self._loop.add_reader(self.wake_fd, self._on_events)
         for worker in self.workers:
             worker.start()
+        if (sock := self.workers[0].socket) is not None:  # all workers' are alike
+            report_buffers(sock, self.config.media.receive_buffer, self.config.media.send_buffer)
         self._sweep()
 
     async def stop(self) -> None:
@@ -123,6 +126,7 @@ class Engine:
             feed = worker.feed_slots.take()
             row = worker.feeds.clear(feed)
             row.log, row.owner_wake = layer.log.base, layer.worker.wake_fd
+            row.generation = layer.log.generation
             worker.command(L.ADD_FEED, feed)
             self.foreign[(worker.index, layer)] = feed
         return feed

@@ -104,6 +104,7 @@ class Layer:
         """Lay the log out and hand the records to the worker: packets of the peer may come."""
         self._log = self.worker.logs.open(self.kind, self.place)
         self._log.header.clock_rate = self.clock_rate
+        self.worker.feeds.rows[self.feed].generation = self._log.generation
         self.worker.command(L.ADD_LAYER, self.index, self.feed)
 
     @property

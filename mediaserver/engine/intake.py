@@ -2,6 +2,9 @@
 
 A position is the sequence number widened to 64 bits; its low 16 bits are the sequence number itself. A jump that two
 packets in a row confirm (RFC 3550 A.1), a new SSRC or a new codec begins a new epoch of the log.
+
+A new codec is one that begins with a keyframe, as every encoder does that is switched, or that two packets in a row
+confirm; a packet of another type in the middle of a stream is none. Whoever mixes the types gets a few epochs a second.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from typing import Any
 
 from mediacodecs.dependency_descriptor import DD_STATE, parse_dependency_descriptor
 from mediacodecs.extensions import ABS_CAPTURE_TIME, AUDIO_LEVEL, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION
-from mediacodecs.frame import AV1, H264, VP9, int64
+from mediacodecs.frame import AV1, H264, OPUS, VP9, int64
+from mediacodecs.h264 import HAS_SPS
 from mediacodecs.kernel import kernel
 from mediacodecs.payload import parse_payload
 from mediacodecs.reception import count_reception
@@ -18,7 +22,7 @@ from mediacodecs.rtp import unwrap16
 from mediaserver.engine.access import feed_of, layer_of, transport_of
 from mediaserver.engine.buckets import may_begin_epoch
 from mediaserver.engine.keyframes import keyframe_came
-from mediaserver.engine.layout import LAYER, SECOND
+from mediaserver.engine.layout import AUDIO, LAYER, SECOND
 from mediaserver.engine.nacks import note_arrival
 from mediaserver.engine.news import tell_layer
 from mediaserver.engine.parameters import keep_parameters
@@ -44,6 +48,7 @@ DESCRIPTOR_FROM_MID = LAYER.fields["descriptor"][1] - LAYER.fields["mid"][1]
 DESCRIPTOR_BYTES = DD_STATE.itemsize
 REPLACED = SECOND  # ns of silence after which an SSRC that was replaced may come back
 FAR, TOO_MANY = -1, -2  # no position: far from the rest, or an epoch more than the publisher may begin
+CODEC_STEP = SECOND // 2  # ns between two changes of codec on one SSRC, at least: browsers change once in minutes
 JUMP = 3000  # positions: a larger step is a reset or nonsense (RFC 3550's MAX_DROPOUT)
 
 
@@ -61,12 +66,9 @@ def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, re
     if codec == 0:
         w.drop_payload += 1
         return
-    if known and not repaired and ssrc != layer.ssrc and layer.ssrc >= 0:
-        if w.now - log_at(layer.log).last_arrival < REPLACED:
-            w.drop_ssrc += 1
-            return
-    if not repaired and (ssrc != layer.ssrc or codec != layer.codec):
-        renew(w, index, layer, ssrc, codec)
+    stranger = codec != layer.codec or (ssrc != layer.ssrc and not repaired)
+    if stranger and not fits(w, index, layer, b, ssrc, codec, repaired, known):
+        return
     position = position_of(w, layer, int64(w.rtp.sequence), repaired)
     if position < 0:
         w.drop_duplicate += position == FAR
@@ -85,6 +87,37 @@ def accept(w: Any, t: Any, index: int, address: int, arrival: int, ssrc: int, re
         return
     layer.recovered += repaired
     after_append(w, index, layer)
+
+
+@kernel
+def fits(w: Any, index: int, layer: Any, b: Any, ssrc: int, codec: int, repaired: int, known: bool) -> bool:
+    """Whether a packet of another SSRC or codec than the layer's begins an epoch; else it is dropped and counted."""
+    if repaired:
+        w.drop_payload += 1  # of the codec before
+        return False
+    if ssrc != layer.ssrc:
+        if known and layer.ssrc >= 0 and w.now - log_at(layer.log).last_arrival < REPLACED:
+            w.drop_ssrc += 1
+            return False
+    elif layer.codec and not changes_codec(w, layer, b, codec):
+        w.drop_payload += 1
+        return False
+    renew(w, index, layer, ssrc, codec)
+    return True
+
+
+@kernel
+def changes_codec(w: Any, layer: Any, b: Any, codec: int) -> bool:
+    """Whether the packet in w.rtp, of another codec on the same SSRC, is the beginning of a stream of that codec."""
+    at, end, sequence = int64(w.rtp.payload_at), int64(w.rtp.payload_end), int64(w.rtp.sequence)
+    if (codec == OPUS) != (layer.kind == AUDIO) or end <= at:
+        return False
+    confirmed = layer.other == codec << 16 | sequence
+    layer.other = codec << 16 | ((sequence + 1) & 0xFFFF)
+    if w.now - layer.codec_at < CODEC_STEP:
+        return False
+    parse_payload(codec, b, at, end, w.frame)
+    return bool(confirmed or (w.frame.keyframe and w.frame.start) or w.frame.param_sets & HAS_SPS)
 
 
 @kernel
@@ -109,8 +142,9 @@ def renew(w: Any, index: int, layer: Any, ssrc: int, codec: int) -> None:
     """The layer's first packet, another SSRC or another codec: a new epoch."""
     layer.ssrc = ssrc
     layer.started = 0
+    layer.other = 0
     if codec != layer.codec:
-        layer.codec = codec
+        layer.codec, layer.codec_at = codec, w.now
         layer.payload_type = int64(w.rtp.payload_type)
         log_at(layer.log).codec = codec
         log_at(layer.log).clock_rate = layer.clock_rate

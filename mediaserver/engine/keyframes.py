@@ -12,7 +12,7 @@ from typing import Any
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.rtcp_write import write_pli
-from mediaserver.engine.access import layer_of, transport_of
+from mediaserver.engine.access import gone, layer_of, transport_of
 from mediaserver.engine.layout import OPEN, SECOND, VIDEO
 from mediaserver.engine.ring import wake
 from mediaserver.engine.rtcp_out import ROOM, begin_compound, send_rtcp
@@ -69,7 +69,7 @@ def want_keyframe(w: Any, feed: Any) -> None:
     """A reader of this feed needs a keyframe; a log of another worker is told so, once until that has taken it."""
     if feed.layer:
         request_keyframe(w, int64(feed.layer))
-    elif load_acquire(feed.log + KEYFRAME_WANTED) == 0:
+    elif not gone(feed) and load_acquire(feed.log + KEYFRAME_WANTED) == 0:
         store_release(feed.log + KEYFRAME_WANTED, 1)
         if feed.owner_wake > 0:
             wake(w, int64(feed.owner_wake))

@@ -138,6 +138,10 @@ TRANSPORT = np.dtype(
         ("rtcp_ssrc_count", "i8"),
         ("first_layer", "i4"),
         ("first_subscription", "i4"),
+        (
+            "singly_until",
+            "i8",
+        ),  # ns: the kernel refused to cut a train on this way: until then packets leave one by one
         ("twcc", "i4"),  # index in the TWCC table; 0: no feedback is sent
         ("twcc_next", "i8"),  # next transport-wide number of outgoing packets
         ("next_report", "i8"),  # ns: receiver reports
@@ -177,6 +181,8 @@ LAYER = np.dtype(
         ("rtx_ssrc", "i8"),
         ("codec", "i4"),  # of the newest packet; 0: nothing received
         ("payload_type", "i4"),
+        ("codec_at", "i8"),  # ns: when the codec last changed
+        ("other", "i8"),  # codec << 16 | sequence number that would confirm another codec; 0: none was seen
         ("clock_rate", "i8"),
         ("active", "i8"),  # 1: media is flowing
         ("told", "i8"),  # what control knows: codec << 8 | payload type while media flows, else 0
@@ -209,6 +215,7 @@ FEED = np.dtype(
     [
         ("state", "i8"),
         ("log", "i8"),  # base address
+        ("generation", "i8"),  # of the log that is meant: another worker's may be gone
         ("layer", "i4"),  # own layer; 0: another worker writes the log
         ("dirty", "i4"),  # 1: queued in the worker's list of feeds with news
         ("read", "i8"),  # journal number up to which live cursors have been served
@@ -226,8 +233,8 @@ FEED = np.dtype(
 
 PARKED, WAITING, LIVE, PACED = 0, 1, 2, 3  # SUBSCRIPTION.mode: what its cursor does
 MAP_SIZE = 1024  # outgoing packets that a subscription can resend
-SENT, PARAMETER_PACKET = 1, 2  # low bits of a map word
-MAP_POSITION, MAP_FEED = 2, 46  # shifts of position and feed in a map word
+SENT, PARAMETER_PACKET, EMPTY = 1, 2, 4  # low bits of a map word; EMPTY: what belongs there is left out
+MAP_POSITION, MAP_FEED = 3, 47  # shifts of position and feed in a map word
 
 SUBSCRIPTION = np.dtype(
     [
@@ -349,7 +356,8 @@ WORKER = np.dtype(
         ("events", "i8"),  # RING, then EVENT × event_slots
         ("packets", "i8"),  # PACKET × RUN
         ("dirty", "i8"),  # i8 × feed_count: feeds with news
-        ("worker_wakes", "i8"),  # i8 × 64: eventfd of each worker
+        ("worker_wakes", "i8"),  # i8 × 2 × 64: eventfd of each worker, then the address of each one's news
+        ("news", "i8"),  # a bit for each feed: set by the worker that wrote to the log, taken by this one
         ("resends", "i8"),  # u4 × MAP_SIZE × subscription_count: ms at which each outgoing number was resent
         # counts
         ("transport_count", "i8"),
@@ -391,7 +399,9 @@ WORKER = np.dtype(
         ("body", "i8"),
         ("body_size", "i8"),
         ("padding", "i8"),
-        ("scratch", "i8"),  # 4096 bytes
+        ("scratch", "i8"),  # 5120 bytes
+        ("empties", "i8", (2 * RUN,)),  # numbers that leave without payload after the run, each with its time stamp
+        ("empty_count", "i8"),
         ("rtp", RTP),
         ("extensions", EXTENSIONS),
         ("frame", FRAME),
@@ -407,6 +417,7 @@ WORKER = np.dtype(
         # settings
         ("gso", "i8"),
         ("linger", "i8"),  # ns to wait before a round
+        ("send_wait", "i8"),  # ns that one flush may wait for room in the socket
         ("keyframe_age", "i8"),  # ns: a younger keyframe in the log starts a late joiner
         ("keyframe_interval", "i8"),  # ns between keyframe requests to one layer
         ("burst", "i8"),  # bytes that a late join may send at once
@@ -427,6 +438,9 @@ WORKER = np.dtype(
         ("tick", "i8"),  # ticks so far
         ("idle", "i8"),  # ns spent waiting
         ("worker_count", "i8"),
+        ("flush_left", "i8"),  # ns that this flush may still wait
+        ("patience", "i8"),  # ns that flushes may still wait in a row; grows back
+        ("patience_at", "i8"),
         ("random", "u8"),
         # counters
         ("received", "i8"),
@@ -437,6 +451,8 @@ WORKER = np.dtype(
         ("waits", "i8"),
         ("trains", "i8"),
         ("sends", "i8"),
+        ("send_waits", "i8"),  # times that a full socket was waited for
+        ("send_waited", "i8"),  # ns
         ("padded", "i8"),
         ("stun_in", "i8"),
         ("dtls_in", "i8"),

@@ -19,19 +19,19 @@ from mediaserver.engine.layout import MS, OPEN, SECOND, WORKER, worker_at
 from mediaserver.engine.news import tell_again, tell_layer
 from mediaserver.engine.paced import PACE, paced_round
 from mediaserver.engine.receive import receive_round
-from mediaserver.engine.ring import wake
-from mediaserver.engine.send import clock, flush
+from mediaserver.engine.ring import mark, wake
+from mediaserver.engine.send import clock, flush, poll_at
 from mediaserver.engine.ticks import tick
-from packetio.log import JOURNAL_HEAD, log_at
-from packetio.memory import load_acquire, numbers_at, pointer_to
+from packetio.log import log_at
+from packetio.memory import exchange, load_acquire, numbers_at
 from packetio.native import clock_gettime, ppoll, read_fd
 
 TICK = 10 * MS  # ns
 SILENCE = 1500 * MS  # ns without media after which a layer counts as paused
 POLLIN = 1
-MAX_WORKERS = 64
+MAX_WORKERS = 64  # bits of a word
+WAKE_WORDS = 2 * MAX_WORKERS  # each worker's eventfd, then the address of its news
 STOP = WORKER.fields["stop"][1] if WORKER.fields else 0  # offset of the word that ends the loop
-poll_at = pointer_to(np.dtype([("fd", "i4"), ("events", "i2"), ("revents", "i2")]))
 
 
 @kernel
@@ -53,31 +53,54 @@ def run(address: int) -> None:
 
 @kernel
 def forward_news(w: Any) -> None:
-    """Serve the cursors of every feed that got packets: own ones are listed, other workers' are looked at."""
+    """Serve the cursors of every feed that got packets. Other workers begin on the same packets while we fan out."""
     feeds = numbers_at(w.dirty, w.feed_count)
+    if w.worker_count > 1 and w.dirty_count:
+        tell_readers(w, feeds)
     for k in range(w.dirty_count):
         index = feeds[k]
         feed = feed_of(w, index)
         feed.dirty = 0
         if feed.state == OPEN:
             forward_feed(w, index)
-            wake_readers(w, feed)
     w.dirty_count = 0
     if w.foreign_feeds:
-        for index in range(1, w.feed_used):
-            feed = feed_of(w, index)
-            if feed.state == OPEN and feed.layer == 0 and load_acquire(feed.log + JOURNAL_HEAD) > feed.read:
-                forward_feed(w, index)
+        take_news(w)
 
 
 @kernel
-def wake_readers(w: Any, feed: Any) -> None:
-    """Wake the workers that read an own log too."""
-    log = log_at(feed.log)
-    wakes = numbers_at(w.worker_wakes, MAX_WORKERS)
-    for k in range(w.worker_count):
-        if log.readers[k] and k != w.index:
-            wake(w, wakes[k])
+def tell_readers(w: Any, feeds: Any) -> None:
+    """Mark the feeds with news in the maps of the workers that read their logs, and wake each worker once."""
+    wakes = numbers_at(w.worker_wakes, WAKE_WORDS)
+    woken = int64(0)
+    for k in range(w.dirty_count):
+        feed = feed_of(w, feeds[k])
+        if feed.state == OPEN:
+            readers = log_at(feed.log).readers
+            for other in range(w.worker_count):
+                if readers[other] and other != w.index:
+                    woken |= int64(mark(wakes[MAX_WORKERS + other], readers[other])) << other
+    for other in range(w.worker_count):
+        if (woken >> other) & 1:
+            wake(w, wakes[other])
+
+
+@kernel
+def take_news(w: Any) -> None:
+    """Serve other workers' feeds that they marked: none else is looked at, however many are open.
+
+    A word is taken whole in one step, before the logs are read: what is appended later sets its bit again.
+    """
+    for k in range((w.feed_used + 63) >> 6):
+        if load_acquire(w.news + 8 * k) == 0:
+            continue
+        bits = exchange(w.news + 8 * k, 0)
+        for bit in range(64):
+            if (bits >> bit) & 1:
+                index = 64 * k + bit
+                feed = feed_of(w, index)
+                if feed.state == OPEN and feed.layer == 0:
+                    forward_feed(w, index)
 
 
 @kernel

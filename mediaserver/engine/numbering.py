@@ -2,7 +2,9 @@
 
 An index is the outgoing sequence number widened to 64 bits: index = position - offset. A packet that is left out raises
 the offset, so no gap shows; one that has not come yet keeps its number; a late one is found in the map and takes the
-number kept for it. The map also answers NACKs. A word is feed << 46 | position << 2 | PARAMETER_PACKET | SENT.
+number kept for it. If that one turns out to be left out, its number leaves in a packet without payload (EMPTY), because
+receivers take a hole for a loss, and ask for it until they ask for a keyframe. The map also answers NACKs. A word is
+feed << 47 | position << 3 | EMPTY | PARAMETER_PACKET | SENT.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import Any
 
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from mediaserver.engine.layout import MAP_FEED, MAP_POSITION, MAP_SIZE, PARAMETER_PACKET, SENT
+from mediaserver.engine.layout import EMPTY, MAP_FEED, MAP_POSITION, MAP_SIZE, PARAMETER_PACKET, SENT
 from packetio.memory import numbers_at
 
 POSITION_MASK = (1 << (MAP_FEED - MAP_POSITION)) - 1
@@ -111,6 +113,12 @@ def late_index(sub: Any, position: int) -> int:
         return -1
     words[low & (MAP_SIZE - 1)] = word | SENT
     return int64(low)
+
+
+@kernel
+def mark_empty(sub: Any, index: int) -> None:
+    """Note that a number given by `late_index` leaves without payload."""
+    numbers_at(sub.map, MAP_SIZE)[index & (MAP_SIZE - 1)] |= EMPTY
 
 
 @kernel

@@ -12,7 +12,7 @@ from typing import Any
 
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
+from mediaserver.engine.access import feed_of, gone, packet_of, subscription_of, transport_of
 from mediaserver.engine.forward import even_out, load_packet, send_run
 from mediaserver.engine.layout import LIVE, MS, RUN, SECOND, VIDEO, WAITING
 from mediaserver.engine.lists import add_live, remove_paced, remove_waiting
@@ -52,6 +52,8 @@ def advance(w: Any, index: int, sub: Any) -> None:
     if sub.lag > 0 and sub.target and switch_when_due(w, index, sub):
         return
     feed = feed_of(w, sub.feed)
+    if gone(feed):
+        return
     start = log_at(feed.log).epoch_start
     if sub.cursor < start and (sub.lag == 0 or outlook(w, sub, feed.log, sub.cursor, start - 1) == NOTHING):
         begin_again(w, index, sub)
@@ -61,7 +63,7 @@ def advance(w: Any, index: int, sub: Any) -> None:
         if n == 0:
             break
         even_out(w, n)
-        send_run(w, sub, transport_of(w, sub.transport), n, feed.layer == 0)
+        send_run(w, sub, transport_of(w, sub.transport), n, feed)
     if sub.lag == 0 and sub.cursor > feed.highest:
         remove_paced(w, index)
         sub.mode = LIVE

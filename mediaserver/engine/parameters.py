@@ -11,7 +11,8 @@ from typing import Any
 from mediacodecs.frame import int64
 from mediacodecs.h264 import HAS_IDR, HAS_PPS, HAS_SPS, PPS, SPS, nal_of_type, write_parameter_packet
 from mediacodecs.kernel import kernel
-from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, START, log_at
+from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, PARAMETERS_VERSION, START, log_at
+from packetio.memory import store_release, write_fence
 
 
 @kernel
@@ -47,7 +48,17 @@ def cache(layer: Any, b: Any, at: int, end: int) -> None:
         for k in range(layer.pps_size):
             layer.pps[k] = b[(pps >> 20) + k]
     if layer.sps_size and layer.pps_size and layer.sps_size + layer.pps_size + 8 <= PARAMETERS:
-        log = log_at(layer.log)
-        log.parameters_size = write_parameter_packet(
-            log.parameters, 0, layer.sps, layer.sps_size, layer.pps, layer.pps_size
-        )
+        publish(layer)
+
+
+@kernel
+def publish(layer: Any) -> None:
+    """Write both into the log, under a version: other workers read them meanwhile (`packetio.log.copy_parameters`)."""
+    log = log_at(layer.log)
+    version = log.parameters_version
+    store_release(layer.log + PARAMETERS_VERSION, version + 1)
+    write_fence()
+    log.parameters_size = write_parameter_packet(
+        log.parameters, 0, layer.sps, layer.sps_size, layer.pps, layer.pps_size
+    )
+    store_release(layer.log + PARAMETERS_VERSION, version + 2)

@@ -19,6 +19,7 @@ from mediaserver.engine.access import (
     SUBSCRIPTION_SIZE,
     TRANSPORT_SIZE,
     feed_of,
+    gone,
     layer_of,
     subscription_of,
     transport_of,
@@ -136,7 +137,8 @@ def close_feed(w: Any, index: int) -> None:
             feeds[k] = 0  # feed 0 is never open
     feed.dirty = 0
     if feed.layer == 0:
-        log_at(feed.log).readers[w.index] = 0
+        if not gone(feed):
+            log_at(feed.log).readers[w.index] = 0
         w.foreign_feeds -= 1
     feed.state = CLOSING
 

@@ -14,10 +14,11 @@ from mediacodecs.bits import put16, put32
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediacodecs.rtp import unwrap16
-from mediaserver.engine.access import feed_of, packet_of, subscription_of, transport_of
+from mediaserver.engine.access import feed_of, gone, packet_of, subscription_of, transport_of
 from mediaserver.engine.buckets import allow
-from mediaserver.engine.forward import load_packet
+from mediaserver.engine.forward import PARAMETERS_SCRATCH, SPARE, load_packet, strip, torn, unwanted
 from mediaserver.engine.layout import (
+    EMPTY,
     LIVE,
     MAP_FEED,
     MAP_SIZE,
@@ -26,20 +27,19 @@ from mediaserver.engine.layout import (
     PACED,
     PARAMETER_PACKET,
     RESENT,
-    RUN,
     SECOND,
+    SENT,
 )
 from mediaserver.engine.numbering import position_of, word_of
 from mediaserver.engine.rewrite import seal, set_payload, write_head
 from mediaserver.engine.send import make_room, queue_message
-from packetio.log import holds, log_at
+from packetio.log import copy_parameters
 from packetio.memory import bytes_at, pointer_to
 
 RESEND_RATE = 1_000_000  # bytes a second that one subscription may ask for again …
 RESEND_BURST = 400_000  # … and at once
 BYTE_PAUSE, DEPTH = SECOND // RESEND_RATE, RESEND_BURST * SECOND // RESEND_RATE  # ns: the same as a bucket
 LEAST_TRIP, MOST_TRIP = 20 * MS, 500 * MS  # ns: a round trip that is not known, or that the peer's reports claim
-SPARE = RUN  # the packet slot used here lies behind the run that may be in work
 
 STAMP = np.dtype([("ms", "u4")])
 STAMP_SIZE = STAMP.itemsize
@@ -50,7 +50,8 @@ stamp_at = pointer_to(STAMP)
 def resend(w: Any, index: int, sequence: int) -> None:
     """Answer one NACKed outgoing sequence number of a subscription.
 
-    A number that was kept for a packet which came while the cursor was past it is answered too.
+    A number that was kept for a packet which came while the cursor was past it is answered too, without payload if the
+    packet is not for this subscription: a receiver that knows is one that does not ask again.
     """
     sub = subscription_of(w, index)
     number = unwrap16(sub.out_highest, sequence)
@@ -64,12 +65,28 @@ def resend(w: Any, index: int, sequence: int) -> None:
         return
     feed = feed_of(w, sub.feed)
     p = packet_of(w, SPARE)
-    loaded = load_packet(w, feed.log, position_of(word), p)
+    loaded = not gone(feed) and load_packet(w, feed.log, position_of(word), p) and point(w, sub, p, word)
     if not loaded or not allow(sub.buckets, RESENT, w.now, p.length * BYTE_PAUSE, DEPTH):
         sub.unanswered += 1
         return
     stamp_of(w, index, number).ms = w.now // MS & 0xFFFFFFFF
-    send_rtx(w, sub, t, p, number, word & PARAMETER_PACKET)
+    send_rtx(w, sub, t, p, number, feed)
+
+
+@kernel
+def point(w: Any, sub: Any, p: Any, word: int) -> bool:
+    """Point the worker at the payload that a number is for; False: it is no more."""
+    w.prefix_size = w.body_size = 0
+    if word & PARAMETER_PACKET:
+        p.marks = 0
+        w.body = w.scratch + PARAMETERS_SCRATCH
+        w.body_size = copy_parameters(p.log, w.body)
+        return bool(w.body_size > 0)
+    if word & EMPTY or (word & SENT == 0 and unwanted(sub, p)):
+        strip(p)
+    else:
+        set_payload(w, sub, p)
+    return True
 
 
 @kernel
@@ -86,20 +103,14 @@ def on_its_way(w: Any, t: Any, index: int, number: int) -> bool:
 
 
 @kernel
-def send_rtx(w: Any, sub: Any, t: Any, p: Any, number: int, parameters: int) -> None:
-    """Seal and queue one RTX packet for the packet that was sent as `number`."""
+def send_rtx(w: Any, sub: Any, t: Any, p: Any, number: int, feed: Any) -> None:
+    """Seal and queue one RTX packet for the packet p that was sent as `number`; its payload is pointed at."""
     make_room(w, 0)
     to = w.arena + w.queued_bytes
     head = write_head(w, sub, t, p, sub.rtx_index + 1, to)
     b = bytes_at(to, 12)
     b[1] = (b[1] & 0x80) | sub.rtx_type
     put32(b, 8, sub.rtx_ssrc)
-    if parameters:
-        w.prefix_size = 0
-        w.body, w.body_size = log_at(p.log).parameters.ctypes.data, log_at(p.log).parameters_size
-        b[1] &= 0x7F
-    else:
-        set_payload(w, sub, p)
     original = bytes_at(w.scratch, 80)
     for k in range(w.prefix_size - 1, -1, -1):
         original[k + 2] = original[k]
@@ -108,7 +119,7 @@ def send_rtx(w: Any, sub: Any, t: Any, p: Any, number: int, parameters: int) -> 
     w.padding = 0
     size = seal(w, t, sub.rtx_ssrc, sub.rtx_index + 1, to, head)
     sub.rtx_index += 1
-    if size == 0 or not holds(p.log, p.position):
+    if size == 0 or torn(feed, p):
         w.drop_overrun += 1
         return
     queue_message(w, t, w.queued_bytes, w.queued_bytes + size, size, 0)

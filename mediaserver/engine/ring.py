@@ -26,7 +26,7 @@ from mediaserver.engine.layout import (
     ring_at,
 )
 from packetio.log import load_acquire_py, store_release_py
-from packetio.memory import Table, copy_bytes, load_acquire, store_release
+from packetio.memory import Table, copy_bytes, load_acquire, set_bits, store_release
 from packetio.native import write_fd
 
 RING_SIZE, EVENT_SIZE, COMMAND_SIZE = RING.itemsize, EVENT.itemsize, COMMAND.itemsize
@@ -76,6 +76,13 @@ def wake(w: Any, fd: int) -> None:
     """Add one to an eventfd."""
     w.words[15] = 1
     write_fd(np.int32(fd), w.words.ctypes.data + 120, 8)
+
+
+@kernel
+def mark(news: int, feed: int) -> bool:
+    """Set a feed's bit in a map of news; False: it was set, so its worker is awake and has yet to look."""
+    bit = int64(1) << (feed & 63)
+    return bool(set_bits(news + (feed >> 6) * 8, bit) & bit == 0)
 
 
 class Ring:

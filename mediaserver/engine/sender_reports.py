@@ -10,15 +10,14 @@ from typing import Any
 
 from mediacodecs.kernel import kernel
 from mediacodecs.rtcp_write import write_sdes_cname, write_sender_report
-from mediaserver.engine.access import feed_of, subscription_of, transport_of
+from mediaserver.engine.access import feed_of, gone, subscription_of, transport_of
 from mediaserver.engine.layout import LIVE, PACED, SECOND
 from mediaserver.engine.rtcp_out import ROOM, send_rtcp
-from packetio.log import SR_VERSION, offset_of
+from packetio.log import ATTEMPTS, SR_VERSION, offset_of
 from packetio.memory import bytes_at, load_acquire
 
 REPORT_INTERVAL = 1 * SECOND  # ns between two reports of a subscription
 NTP_AT, TIMESTAMP_AT, ARRIVAL_AT = offset_of("sr_ntp"), offset_of("sr_timestamp"), offset_of("sr_arrival")
-ATTEMPTS = 4  # readings of a report that its writer may be changing; after these the next tick will do
 MASK32 = 0xFFFFFFFF
 
 
@@ -55,9 +54,10 @@ def ntp_fixed(ns: int) -> int:
 def sender_report(w: Any, subscription_index: int) -> None:
     """Send a sender report and CNAME for a subscription that sends, once its publisher has sent one."""
     sub = subscription_of(w, subscription_index)
-    if (sub.mode != LIVE and sub.mode != PACED) or sub.packets == 0:
+    feed = feed_of(w, sub.feed)
+    if (sub.mode != LIVE and sub.mode != PACED) or sub.packets == 0 or gone(feed):
         return
-    ntp, timestamp, arrival = publisher_report(feed_of(w, sub.feed).log)
+    ntp, timestamp, arrival = publisher_report(feed.log)
     if arrival == 0:
         return
     ntp, timestamp = extrapolate(ntp, timestamp, max(w.now - arrival, 0), sub.clock_rate)

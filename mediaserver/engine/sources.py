@@ -11,7 +11,7 @@ from typing import Any
 
 from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
-from mediaserver.engine.access import feed_of, subscription_of, transport_of
+from mediaserver.engine.access import feed_of, gone, subscription_of, transport_of
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, VIDEO, WAITING
 from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_live, remove_paced, remove_waiting
@@ -149,7 +149,7 @@ def replay_from(w: Any, sub: Any, feed: Any) -> int:
 @kernel
 def may_start(w: Any, sub: Any, feed: Any) -> bool:
     """Whether a subscription may begin on a feed: keys agreed, not paused, and the codec that its types are for."""
-    if sub.paused or transport_of(w, sub.transport).secured == 0:
+    if sub.paused or transport_of(w, sub.transport).secured == 0 or gone(feed):
         return False
     return bool(sub.next_codec == log_at(feed.log).codec)
 

@@ -22,6 +22,7 @@ from mediaserver.engine import layout as L
 from mediaserver.engine.loop import MAX_WORKERS, STOP, run
 from mediaserver.engine.removals import Removals
 from mediaserver.engine.ring import Ring
+from mediaserver.engine.send import SEND_WAIT
 from mediaserver.engine.shares import Slots
 from packetio.batch import SLOT, ReceiveSlots, SendQueue, bind_udp
 from packetio.log import PacketLog, log_size, store_release_py
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 RECEIVE_SLOTS = 64
 SEND_MESSAGES, SEND_BYTES = 256, 512 * 1024  # fits the second-level cache
 COMMAND_SLOTS, EVENT_SLOTS = 8192, 2048  # of the events three quarters for DTLS: 256 handshakes of 6 datagrams each
-SCRATCH = 4096
+SCRATCH = 5120
 STANDSTILL = 5_000_000_000  # ns without a round, after which a worker counts as stuck: one is due every 10 ms
 
 
@@ -74,7 +75,7 @@ class LogStore:
         if (faulting := self._faulting.pop((kind, place), None)) is not None:
             if not faulting.cancel():
                 faulting.result()
-            self.region.release(self._offset(kind, place), self.steps[kind])
+            PacketLog(self.region, self._offset(kind, place)).free()
         self.slots[kind].give(place)
 
     def close(self) -> None:
@@ -117,7 +118,8 @@ class Worker:
         self.removals = Removals(self.events)
         self._unsent: deque[tuple[int, int, int, int]] = deque()  # commands that found the ring full
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        wakes.rows[index] = self.wake_fd
+        self.news = Table(np.dtype("i8"), self.feeds.count // 64 + 1)
+        wakes.rows[index], wakes.rows[MAX_WORKERS + index] = self.wake_fd, self.news.address
         self.socket: socket.socket | None = None
         self.thread: threading.Thread | None = None
         self._lay_out(config, wakes, control_wake)
@@ -145,7 +147,7 @@ class Worker:
         w.ufrags, w.ufrag_slots = self.ufrags.address, slots
         w.commands, w.command_slots = self.commands.address, COMMAND_SLOTS
         w.events, w.event_slots = self.events.address, EVENT_SLOTS
-        w.worker_wakes, w.resends = wakes.address, self.resends.address
+        w.worker_wakes, w.news, w.resends = wakes.address, self.news.address, self.resends.address
         w.slots, w.messages, w["data"] = slot.count, slot.messages.address, slot.data.address
         w.names, w.controls = slot.names.address, slot.controls.address
         w.out_count, w.out_size = queue.count, queue.size
@@ -154,6 +156,7 @@ class Worker:
         w.out_segments, w.out_arrivals = self.segments.address, self.arrivals.address
         w.sealer, w.scratch = self.sealer.address, self.scratch.address
         w.gso, w.linger = int(config.media.gso), config.media.linger_us * 1000
+        w.send_wait = SEND_WAIT
         late = config.late_join
         w.keyframe_age, w.keyframe_interval = late.keyframe_age * L.MS, late.keyframe_request_interval * L.MS
         w.burst, w.burst_rate = late.burst, late.rate // 8

@@ -14,7 +14,7 @@ from aiortc.rtp import RtcpPacket
 from pylibsrtp import Policy, Session
 
 from mediaserver.engine import layout as L
-from mediaserver.engine.loop import MAX_WORKERS
+from mediaserver.engine.loop import WAKE_WORDS
 from mediaserver.engine.rtcp_in import handle_rtcp
 from mediaserver.engine.send import flush
 from mediaserver.engine.ticks import tick
@@ -93,6 +93,7 @@ class Track:
         layer.next, end.record.first_layer = end.record.first_layer, self.index
         feed = self.feed = worker.feeds.clear(self.feed_index)
         feed.log, feed.layer, feed.state = self.log.base, self.index, L.OPEN
+        feed.generation = self.log.generation
         self.log.header.clock_rate = RATES[kind]
         self.log.header.last_arrival = end.desk.w.now
         end.desk.w.layer_used = max(end.desk.w.layer_used, self.index + 1)
@@ -143,7 +144,7 @@ class Desk:
     """The worker, and what a test does with it."""
 
     def __init__(self) -> None:
-        self.wakes = Table(np.dtype("i8"), MAX_WORKERS)
+        self.wakes = Table(np.dtype("i8"), WAKE_WORDS)
         self.control_wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.worker = Worker(small_config(), 0, self.wakes, self.control_wake)
         self.sock = bind_udp("127.0.0.1", 0, 1 << 20, 1 << 20)

@@ -20,7 +20,7 @@ from mediaserver.engine.paced import paced_round
 from mediaserver.engine.rewrite import timestamp_of, write_head
 from mediaserver.engine.sources import set_source
 from mediaserver.engine.ticks import tick
-from packetio.log import END, KEYFRAME, START, append, begin_epoch
+from packetio.log import BARE_KEYFRAME, END, KEYFRAME, START, append, begin_epoch
 from tests.unit.engine.desk import Desk, FarEnd, Outgoing, Track
 from tests.unit.engine.peers import Rtp, parse
 
@@ -43,14 +43,22 @@ class Stream:
         self.log.header.codec = VP8
         self.next = self.track.first
 
-    def put(self, *, key: bool = False, at: int | None = None, stamp: int | None = None, picture: int = -1) -> int:
+    def put(
+        self,
+        *,
+        key: bool = False,
+        bare: bool = False,
+        at: int | None = None,
+        stamp: int | None = None,
+        picture: int = -1,
+    ) -> int:
         """Write one packet, at the next position if none is given; returns its position."""
         position = self.next if at is None else at
         self.next = max(self.next, position + 1)
         draft = self.track.draft.rows[0]
         data = np.frombuffer(bytes(12) + b"\x90\x80" + bytes(2) + position.to_bytes(8), np.uint8).copy()
         draft.length, draft.payload_at, draft.arrival = data.size, 12, self.desk.w.now
-        draft.marks = (KEYFRAME if key else 0) | START | END
+        draft.marks = (KEYFRAME if key else 0) | (BARE_KEYFRAME if bare else 0) | START | END
         draft.epoch = int(self.log.header.epoch)
         draft.timestamp = (3000 * position if stamp is None else stamp) & 0xFFFFFFFF
         draft.picture_id_bits, draft.picture_id, draft.picture_id_at = (15, picture, 2) if picture >= 0 else (0, -1, 0)

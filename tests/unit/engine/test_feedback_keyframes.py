@@ -114,7 +114,7 @@ def test_reader_of_another_workers_log_leaves_word_and_wakes_it_once(desk: Desk)
     track = Track(end)
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     foreign = desk.worker.feeds.clear(desk.worker.feed_slots.take())
-    foreign.log, foreign.owner_wake = track.log.base, wake
+    foreign.log, foreign.generation, foreign.owner_wake = track.log.base, track.log.generation, wake
     for _ in range(5):
         want_keyframe(desk.w, foreign)
     assert track.log.header.keyframe_wanted == 1

@@ -106,6 +106,5 @@ async def test_trains_that_the_kernel_refuses_leave_packet_by_packet() -> None:
         worker.socket.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)  # the kernel cuts no datagrams without checksums
         publisher, viewer = Peer(engine, worker), Peer(engine, worker)
         assert await stream_through(engine, publisher, viewer, sizes) == sizes
-        assert int(worker.counters.gso_refused) >= 1
-        assert int(worker.counters.gso) == 0
+        assert 1 <= int(worker.counters.gso_refused) <= 3, "once it was refused, no more is tried on this way"
         assert int(worker.counters.drop_send) == 0

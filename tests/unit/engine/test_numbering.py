@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mediaserver.engine.layout import MAP_FEED, MAP_POSITION, MAP_SIZE, PARAMETER_PACKET, SENT, SUBSCRIPTION
-from mediaserver.engine.numbering import insert, late_index, leave_out, next_index, position_of, start_at, word_of
+from mediaserver.engine.layout import EMPTY, MAP_FEED, MAP_POSITION, MAP_SIZE, PARAMETER_PACKET, SENT, SUBSCRIPTION
+from mediaserver.engine.numbering import (
+    insert,
+    late_index,
+    leave_out,
+    mark_empty,
+    next_index,
+    position_of,
+    start_at,
+    word_of,
+)
 from packetio.memory import Table
 
 FIRST_POSITION, FIRST_INDEX = 5 << 16, 9000
@@ -48,6 +57,29 @@ def test_a_hole_keeps_its_numbers_and_late_packets_take_them_once(numbered: Numb
     assert late_index(sub, FIRST_POSITION + 2) == -1
     assert late_index(sub, FIRST_POSITION + 4) == -1
     assert late_index(sub, FIRST_POSITION - 1) == -1
+
+
+def test_number_of_a_late_packet_that_is_left_out_is_used_up_and_says_so(numbered: Numbered) -> None:
+    sub = numbered.sub
+    next_index(sub, FIRST_POSITION)
+    next_index(sub, FIRST_POSITION + 3)
+    index = late_index(sub, FIRST_POSITION + 1)
+    mark_empty(sub, index)
+    word = word_of(sub, FIRST_INDEX + 1)
+    assert word & EMPTY and word & SENT and position_of(word) == FIRST_POSITION + 1
+    assert not word_of(sub, FIRST_INDEX + 2) & EMPTY and not word_of(sub, FIRST_INDEX + 3) & EMPTY
+    assert late_index(sub, FIRST_POSITION + 1) == -1
+    assert late_index(sub, FIRST_POSITION + 2) == FIRST_INDEX + 2
+
+
+def test_largest_feed_and_position_fit_a_word(numbered: Numbered) -> None:
+    sub = numbered.sub
+    sub.feed = 2 * 16384  # twice the most layers that can be configured
+    far = (1 << 44) - 10
+    start_at(sub, far)
+    index = next_index(sub, far)
+    word = word_of(sub, index)
+    assert word > 0 and (word >> MAP_FEED, position_of(word)) == (2 * 16384, far)
 
 
 def test_left_out_packets_close_the_numbering(numbered: Numbered) -> None:

@@ -146,3 +146,79 @@ def test_another_process_reads_what_this_one_writes(writer: Writer) -> None:
         pass_fds=[writer.region.fd], capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["50", str(FIRST)]
+
+
+def test_reader_of_a_freed_log_gets_nothing_and_knows_why(writer: Writer) -> None:
+    writer.append(FIRST)
+    reader = PacketLog.attach(writer.region.fd)
+    arriving = reader.arrivals(0)
+    assert reader.read(FIRST) and not reader.gone
+    writer.log.free()
+    assert reader.read(FIRST) is None and reader.gone
+    assert list(arriving) == [] and reader.head == 0
+    with pytest.raises(ValueError, match="no packet log"):
+        PacketLog.attach(writer.region.fd)
+
+
+def test_reader_of_a_log_whose_place_is_used_again_gets_nothing_of_the_new_track(writer: Writer) -> None:
+    writer.append(FIRST, 200)
+    reader = PacketLog.attach(writer.region.fd)
+    arriving = reader.arrivals(0)
+    writer.log.free()
+    writer.log = PacketLog.create(writer.region, 0, PACKETS, CAPACITY)
+    writer.append(FIRST, 300)
+    assert reader.read(FIRST) is None and reader.gone and list(arriving) == []
+    fresh = PacketLog.attach(writer.region.fd)
+    packet = fresh.read(FIRST)
+    assert packet is not None and len(packet.data) == 300 and fresh.generation != reader.generation
+
+
+def test_place_that_is_laid_out_again_without_being_freed_is_another_log(writer: Writer) -> None:
+    writer.append(FIRST)
+    reader = PacketLog.attach(writer.region.fd)
+    again = PacketLog.create(writer.region, 0, PACKETS, CAPACITY)
+    assert reader.gone and not again.gone and again.head == 0 and again.read(FIRST) is None
+
+
+def test_words_that_say_how_large_a_log_is_outlive_it(writer: Writer) -> None:
+    """Kernels of a late reader compute addresses from them."""
+    writer.append(FIRST)
+    writer.log.free()
+    header = writer.log.header
+    assert (int(header.packets), int(header.capacity), int(header.generation)) == (PACKETS, CAPACITY, 0)
+    assert not packet_log.holds(writer.log.base, FIRST)
+
+
+def test_journal_tells_nothing_of_numbers_whose_place_is_used_again(writer: Writer) -> None:
+    for k in range(PACKETS):
+        writer.append(FIRST + k)
+    arriving = writer.log.arrivals(0)
+    number, position = next(arriving)
+    for k in range(PACKETS, 2 * PACKETS - 20):
+        writer.append(FIRST + k)
+    rest = list(arriving)
+    assert position == FIRST + number
+    assert rest == [(n, FIRST + n) for n in range(PACKETS - 19, PACKETS)]
+
+
+@pytest.mark.parametrize("used_again", [False, True])
+def test_late_reader_in_another_process_lives_on_and_reads_nothing(writer: Writer, used_again: bool) -> None:
+    writer.append(FIRST, 900)
+    program = (
+        "import sys; from packetio.log import PacketLog\n"
+        "log = PacketLog.attach(int(sys.argv[1])); position = [p for _, p in log.arrivals(0)][-1]\n"
+        "print(len(log.read(position).data), flush=True); sys.stdin.readline()\n"
+        "print(log.read(position), log.gone, list(log.arrivals(0)), log.head)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(writer.region.fd)],
+        pass_fds=[writer.region.fd], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as helper:  # fmt: skip
+        assert helper.stdin is not None and helper.stdout is not None
+        assert helper.stdout.readline() == "900\n"
+        writer.log.free()
+        if used_again:
+            writer.log = PacketLog.create(writer.region, 0, PACKETS, CAPACITY)
+            writer.append(FIRST, 800)
+        out, _ = helper.communicate("go on\n", timeout=60)
+    assert (helper.returncode, out) == (0, "None True [] 0\n")
