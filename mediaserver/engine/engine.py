@@ -104,12 +104,14 @@ class Engine:
         return transport
 
     def quiet_transports(self, seconds: float) -> set[Transport]:
-        """The transports whose newest authenticated check is older than that; not those that had none."""
+        """The transports that have been silent for longer, as `Transport.idle` has it; not those never heard of."""
         quiet: set[Transport] = set()
-        before = time.monotonic_ns() - int(seconds * 1e9)
         for worker in self.workers:
-            checked = worker.transports.rows["last_check"]
-            for index in np.flatnonzero((checked > 0) & (checked < before)).tolist():
+            before = worker.clock() - int(seconds * 1e9)
+            if worker.awake_since >= before:
+                continue
+            heard = worker.transports.rows["last_heard"]
+            for index in np.flatnonzero((heard > 0) & (heard < before)).tolist():
                 if (transport := self.transports.get((worker.index, index))) is not None:
                     quiet.add(transport)
         return quiet

@@ -19,7 +19,7 @@ from packetio.dtls import DtlsContexts, DtlsEndpoint, State
 from packetio.srtp import SrtpContexts
 
 SETTLE = 4.0  # seconds after the handshake in which its last flight may still be asked for
-WATCHFUL = 5.0  # seconds without a check that end a peer which seems to have said goodbye
+WATCHFUL = 7.0  # seconds of silence that end a peer which seems to have said goodbye; RFC 7675 has a check in 6 s
 
 log = get_logger("weir.transport")
 
@@ -93,22 +93,22 @@ class Peer:
         self._endpoint = DtlsEndpoint(self._contexts, server, fingerprints)
         self._server = server
 
-    def restart_ice(self) -> None:
-        """New credentials; the old ones stay good."""
+    def restart_ice(self, peer_password: str = "") -> None:
+        """New credentials, the peer's too; the old ones stay good."""
         self.ufrag, self.password = secrets.token_hex(4), secrets.token_hex(16)
-        self.transport.restart_ice(self.ufrag, self.password)
+        self.transport.restart_ice(self.ufrag, self.password, peer_password)
 
     def check(self, ice_timeout: float) -> None:
-        """Once a second: has the peer gone? It lives while authenticated checks keep coming.
+        """Once a second: has the peer gone? It lives while anything authentic comes: checks, SRTP or SRTCP.
 
         A BYE for all of its streams does not end it at once, because browsers send that too when they pause everything.
         """
         goodbye = int(self.transport.record.last_goodbye)
         limit = ice_timeout
-        if goodbye > self.transport.last_check:
+        if goodbye and goodbye >= self.transport.last_heard:  # it was the last that came
             limit = min(limit, WATCHFUL)
-        if self.transport.last_check and self.transport.idle > limit:
-            self._end("no connectivity check came for too long")
+        if self.transport.idle > limit:
+            self._end("nothing was heard of the peer for too long")
 
     def _on_connected(self, address: tuple[str, int]) -> None:
         if self._pending:
