@@ -50,6 +50,7 @@ class Member(FarEnd):
         t.remote_size = t.secured = 0
         t.ufrag, t.password_size = hash_of(name), put_text(t.password, self.key)
         t.peer_password_size, t.calls = put_text(t.peer_password, hmac_key(password)), int(calls)
+        t.ssrc_limit = 8
         put_ufrag(desk.w, int(t.ufrag), self.index)
         self.sent: dict[socket.socket, int] = {}
         self.got: dict[socket.socket, int] = {}
