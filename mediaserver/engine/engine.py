@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mediaserver.clock import RunningClock
 from mediaserver.engine import layout as L
 from mediaserver.engine.handles import Layer, Subscription, Transport
 from mediaserver.engine.loop import MAX_WORKERS
@@ -33,6 +34,11 @@ SETTLED = 64  # removals that are finished in one wake-up: each gives back a pee
 SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
 
 
+def stood_still(seconds: float) -> None:
+    """The process was stopped, or got no processor. Peers have their time anew, so nobody is ended for it."""
+    log.warning("stood still", seconds=round(seconds, 1))
+
+
 class Engine:
     """All workers of the node. Made, started and stopped on the control thread."""
 
@@ -48,11 +54,13 @@ class Engine:
         self.room_workers: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self.clock = RunningClock(stood_still)  # for what peers have to do in time
         self._turn = 0  # the worker whose event is taken next
 
     async def start(self) -> None:
         """Bind the sockets and start the threads. Raises OSError when an address is taken."""
         self._loop = asyncio.get_running_loop()
+        self.clock.start()
         self._loop.add_reader(self.wake_fd, self._on_events)
         for worker in self.workers:
             worker.start()
@@ -62,6 +70,7 @@ class Engine:
         """End every worker. Transports are closed before."""
         if self._loop is not None:
             self._loop.remove_reader(self.wake_fd)
+            self.clock.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for worker in self.workers:

@@ -76,9 +76,7 @@ MAX_SSRCS = 32  # SSRCs that one transport may use towards us at once, at most
 SSRC_LIVES = 8  # times that many in all: an encoder that restarts takes a new SSRC
 NO_TYPE = 255  # payload type: none
 ADDRESSES = 4  # addresses that one transport may hold
-REMEMBERED = (
-    64  # checks that a transport remembers: over two minutes of them, when a browser checks one pair each 2.5 s
-)
+REMEMBERED = 64  # checks that a transport remembers: over two minutes of a browser's, one in 2.5 s for each pair
 QUESTION = 384  # bytes of a binding request of ours, at most
 QUESTIONS = 128  # transports of a worker whose requests are sent again when nothing comes
 AUDIO, VIDEO = 1, 2

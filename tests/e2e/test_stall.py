@@ -1,4 +1,4 @@
-"""A node that stands still for longer than it waits for its peers: stopped, or without a processor. It blames itself."""
+"""A node that stands still for longer than it waits for its peers: it was stopped, and blames nobody else."""
 
 from __future__ import annotations
 
