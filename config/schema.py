@@ -258,7 +258,7 @@ class Limits(Section):
         default=20.0,
         ge=1,
         le=30,
-        description="Seconds without an authenticated binding request after which a peer counts as gone.",
+        description="Seconds without an authenticated check, SRTP or SRTCP after which a peer counts as gone.",
     )
     joins_per_second: float = Field(
         default=5.0, gt=0, le=100_000, description="Joins per second from one source address, in the long run."

@@ -1,4 +1,4 @@
-"""STUN (RFC 8489) as ICE uses it (RFC 8445): binding requests read and answered.
+"""STUN (RFC 8489) as ICE uses it (RFC 8445): binding requests read, answered and written.
 
 Only what kernels can do is here: HMAC-SHA1 is the caller's. To check a message, keep its length field, call
 `begin_integrity(b, at, integrity_at)`, take the HMAC over b[at:integrity_at], put the length back and compare with
@@ -29,6 +29,9 @@ INTEGRITY_BYTES, FINGERPRINT_BYTES = 24, 8  # of the whole attributes
 FINGERPRINT_XOR = 0x5354554E
 USERNAME_MAX = 513  # bytes: two ufrags of 256 and a colon (RFC 8445 section 5.3)
 FAMILY_4, FAMILY_6 = 1, 2  # address families of the wire
+TIE_BREAKER = 8  # bytes
+PEER_REFLEXIVE = 110 << 24 | 65535 << 8 | 255  # PRIORITY of a request: as of such a candidate (RFC 8445 7.1.1, 5.1.2)
+COLON = 0x3A
 
 STUN = np.dtype(
     [
@@ -209,6 +212,46 @@ def write_binding_success(
     for k in range(size):
         b[to + 4 + k] = address[k] ^ b[at + 4 + k]
     return int64(to + 4 + size)
+
+
+@kernel
+def write_binding_request(b: Bytes, at: int, seed: Bytes, src: Bytes, username_at: int, username_size: int) -> int:
+    """Begin a request of the controlled side (RFC 8445 7.1): 52 bytes and USERNAME's, which are padded to fours.
+
+    seed: the transaction id and the tie-breaker, 20 bytes that nobody can guess. src[username_at:][:username_size]: the
+    USERNAME of the peer's own request, `ours:theirs`, which is turned round. Returns where MESSAGE-INTEGRITY goes.
+    """
+    to = write_header(b, at, BINDING_REQUEST, seed, 0)
+    to = write_turned_username(b, to, src, username_at, username_size)
+    to = write_attribute(b, to, PRIORITY, 4)
+    put32(b, to, PEER_REFLEXIVE)
+    to = write_attribute(b, to + 4, ICE_CONTROLLED, TIE_BREAKER)
+    for k in range(TIE_BREAKER):
+        b[to + k] = seed[TRANSACTION + k]
+    return int64(to + TIE_BREAKER)
+
+
+@kernel
+def write_turned_username(b: Bytes, at: int, src: Bytes, username_at: int, username_size: int) -> int:
+    """USERNAME with what stands before and behind the colon of another one exchanged. Returns where it ends."""
+    colon = int64(0)
+    while colon < username_size and src[username_at + colon] != COLON:
+        colon += 1
+    to = write_attribute(b, at, USERNAME, username_size)
+    end = to + (username_size + 3 & ~3)
+    for k in range(colon + 1, username_size):
+        b[to] = src[username_at + k]
+        to += 1
+    if colon < username_size:
+        b[to] = COLON
+        to += 1
+    for k in range(colon):
+        b[to] = src[username_at + k]
+        to += 1
+    while to < end:
+        b[to] = 0
+        to += 1
+    return int64(end)
 
 
 @kernel

@@ -14,6 +14,7 @@ from mediaserver.engine.access import feed_of, gone, layer_of, subscription_of, 
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import command_at, ring_at
 from mediaserver.engine.lists import remove_waiting
+from mediaserver.engine.paths import proven_by_handshake, restart_questions
 from mediaserver.engine.removal import (
     REFUSED,
     forget_ssrcs,
@@ -58,6 +59,7 @@ def transport_command(w: Any, op: int, index: int) -> None:
         w.transport_used = max(w.transport_used, index + 1)
     elif op == L.SECURE_TRANSPORT:
         t.secured = 1
+        proven_by_handshake(t)
         t.next_report = t.next_twcc = w.now
         start_subscriptions(w, t)
     elif op == L.RESTART_ICE:
@@ -67,6 +69,7 @@ def transport_command(w: Any, op: int, index: int) -> None:
         copy_bytes(t.old_password.ctypes.data, t.password.ctypes.data, t.password.size)
         t.ufrag, t.password_size = t.next_ufrag, t.next_password_size
         copy_bytes(t.password.ctypes.data, t.next_password.ctypes.data, t.password.size)
+        restart_questions(t)
         put_ufrag(w, t.ufrag, index)
     else:
         remove_transport(w, index)

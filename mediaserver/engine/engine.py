@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mediaserver.clock import RunningClock
 from mediaserver.engine import layout as L
 from mediaserver.engine.buffers import report_buffers
 from mediaserver.engine.handles import Layer, Subscription, Transport
@@ -34,6 +35,11 @@ SETTLED = 64  # removals that are finished in one wake-up: each gives back a pee
 SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
 
 
+def stood_still(seconds: float) -> None:
+    """The process was stopped, or got no processor. Peers have their time anew, so nobody is ended for it."""
+    log.warning("stood still", seconds=round(seconds, 1))
+
+
 class Engine:
     """All workers of the node. Made, started and stopped on the control thread."""
 
@@ -49,11 +55,13 @@ class Engine:
         self.room_workers: dict[str, int] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self.clock = RunningClock(stood_still)  # for what peers have to do in time
         self._turn = 0  # the worker whose event is taken next
 
     async def start(self) -> None:
         """Bind the sockets and start the threads. Raises OSError when an address is taken."""
         self._loop = asyncio.get_running_loop()
+        self.clock.start()
         self._loop.add_reader(self.wake_fd, self._on_events)
         for worker in self.workers:
             worker.start()
@@ -65,6 +73,7 @@ class Engine:
         """End every worker. Transports are closed before."""
         if self._loop is not None:
             self._loop.remove_reader(self.wake_fd)
+            self.clock.stop()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for worker in self.workers:
@@ -107,12 +116,14 @@ class Engine:
         return transport
 
     def quiet_transports(self, seconds: float) -> set[Transport]:
-        """The transports whose newest authenticated check is older than that; not those that had none."""
+        """The transports that have been silent for longer, as `Transport.idle` has it; not those never heard of."""
         quiet: set[Transport] = set()
-        before = time.monotonic_ns() - int(seconds * 1e9)
         for worker in self.workers:
-            checked = worker.transports.rows["last_check"]
-            for index in np.flatnonzero((checked > 0) & (checked < before)).tolist():
+            before = worker.clock() - int(seconds * 1e9)
+            if worker.awake_since >= before:
+                continue
+            heard = worker.transports.rows["last_heard"]
+            for index in np.flatnonzero((heard > 0) & (heard < before)).tolist():
                 if (transport := self.transports.get((worker.index, index))) is not None:
                     quiet.add(transport)
         return quiet

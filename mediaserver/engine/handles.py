@@ -8,9 +8,9 @@ logs and contexts come back with the worker's acknowledgement.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import numpy as np
 from mediacodecs.extensions import DEPENDENCY_DESCRIPTOR
 from mediacodecs.stun import username_hash
 from mediaserver.engine import layout as L
+from mediaserver.engine.send import AMPLIFICATION
 from mediaserver.engine.shares import EngineFull
 from packetio.batch import SOCKADDR, unpack_sockaddr
 from packetio.log import PacketLog
@@ -40,6 +41,12 @@ def put_text(field: Any, text: str | bytes) -> int:
         raise ValueError(f"{text!r} is longer than {field.size} bytes")
     field[: len(data)] = np.frombuffer(data, np.uint8)
     return len(data)
+
+
+def hmac_key(password: str) -> bytes:
+    """An ICE password, up to 256 characters (RFC 8839 5.4), as a key of at most 64 bytes (RFC 2104 2)."""
+    data = password.encode()
+    return hashlib.sha1(data).digest() if len(data) > 64 else data
 
 
 def hash_of(ufrag: str) -> int:
@@ -289,6 +296,7 @@ class Transport:
         self.subscriptions: dict[Subscription, None] = {}
         self.contexts: SrtpContexts | None = None
         self.closed = False
+        self._sent_to: set[int] = set()  # TRANSPORT.moves at each flight of the handshake: one, if one address got all
         self._ssrcs: set[int] = set()  # that its subscriptions have had: keys and numbers must not meet again
         self._released = asyncio.get_running_loop().create_future()
         self.index = worker.transport_slots.take()
@@ -344,29 +352,61 @@ class Transport:
             row.twcc = self.twcc
         for layer in self.layers:
             layer.open()
+        row.proven = min(self._sent_to, default=row.moves) if len(self._sent_to) <= 1 else -1
         row.inbound, row.outbound, row.evp = contexts.inbound, contexts.outbound, contexts.evp
         row.salt_high, row.salt_low, row.tag = contexts.salt_high, contexts.salt_low, TAG_BYTES[contexts.profile]
         self.worker.command(L.SECURE_TRANSPORT, self.index)
 
-    def restart_ice(self, ufrag: str, password: str) -> None:
+    def know_peer(self, password: str, *, calls: bool) -> None:
+        """The peer's ICE password, by which its answers to our requests are known, and whether we call it for DTLS.
+
+        At once, before the peer can know our own. Without it an address is proven by the handshake alone.
+        """
+        self.record.peer_password_size = put_text(self.record.peer_password, hmac_key(password))
+        self.record.calls = int(calls)
+
+    def restart_ice(self, ufrag: str, password: str, peer_password: str = "") -> None:
         """Accept checks with new credentials (RFC 8445 9); the old ones stay good until the next restart."""
         row = self.record
         row.next_ufrag, row.next_password_size = hash_of(ufrag), put_text(row.next_password, password)
+        row.next_peer_password_size = put_text(row.next_peer_password, hmac_key(peer_password))
         self.worker.command(L.RESTART_ICE, self.index)
 
     def send(self, datagram: bytes) -> None:
-        """Send a DTLS datagram to the peer's address, from the address that it asked; dropped before ICE connected."""
-        size = int(self.record.remote_size)
-        sock = self.worker.socket
-        if size == 0 or sock is None or self._released.done():
+        """Send a DTLS datagram to the peer's address, from the address that it asked.
+
+        Dropped before ICE connected, and beyond the limit of an address that has not shown that it is the peer's
+        (`engine.paths`): as lost on the way, DTLS sends it again.
+        """
+        sock, moves = self.worker.socket, int(self.record.moves)
+        if int(self.record.remote_size) == 0 or sock is None or self._released.done():
             return
+        if not self._may_send(len(datagram)):
+            return
+        self._sent_to.add(moves)
+        self._send_from(sock, datagram)
+        self._sent_to.add(int(self.record.moves))  # the address may have changed in between
+
+    def _may_send(self, size: int) -> bool:
+        """Count what control sends against the address' limit. Control alone writes `gone_control`."""
+        row = self.record
+        if not row.limited:
+            return True
+        left = AMPLIFICATION * int(row.came) - int(row.gone) - (int(row.gone_control) - int(row.gone_before))
+        if left < size:
+            row.starved = 1
+            return False
+        row.gone_control += size
+        return True
+
+    def _send_from(self, sock: socket.socket, datagram: bytes) -> None:
         host, port = unpack_sockaddr(self.record.remote[:SOCKADDR])
         if sock.family == socket.AF_INET6 and ":" not in host:
             host = f"::ffff:{host}"
         try:
             sock.sendmsg([datagram], self._packet_info(), 0, (host, port))
         except OSError:
-            return  # as lost on the way: DTLS sends it again
+            return  # as lost on the way, too
 
     def _packet_info(self) -> list[tuple[int, int, bytes]]:
         size = int(self.record.packet_info_size)
@@ -382,9 +422,15 @@ class Transport:
         return int(self.record.last_check)
 
     @property
+    def last_heard(self) -> int:
+        """When the newest authentic check, SRTP or SRTCP came (ns, CLOCK_MONOTONIC); 0: nothing yet."""
+        return int(self.record.last_heard)
+
+    @property
     def idle(self) -> float:
-        """Seconds since then; 0 before the first."""
-        return (time.monotonic_ns() - self.last_check) / 1e9 if self.last_check else 0.0
+        """Seconds since then in which the worker would have noticed; 0 before the first."""
+        heard = self.last_heard
+        return max(self.worker.clock() - max(heard, self.worker.awake_since), 0) / 1e9 if heard else 0.0
 
     @property
     def remote(self) -> tuple[str, int] | None:

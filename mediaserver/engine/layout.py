@@ -75,6 +75,10 @@ RING = np.dtype(
 MAX_SSRCS = 32  # SSRCs that one transport may use towards us at once, at most
 SSRC_LIVES = 8  # times that many in all: an encoder that restarts takes a new SSRC
 NO_TYPE = 255  # payload type: none
+ADDRESSES = 4  # addresses that one transport may hold
+REMEMBERED = 64  # checks that a transport remembers: over two minutes of a browser's, one in 2.5 s for each pair
+QUESTION = 384  # bytes of a binding request of ours, at most
+QUESTIONS = 128  # transports of a worker whose requests are sent again when nothing comes
 AUDIO, VIDEO = 1, 2
 
 # Token buckets of a transport: `engine.buckets` has their rates, for what is told to control `engine.news`
@@ -111,11 +115,20 @@ TRANSPORT = np.dtype(
         ("remote_size", "i8"),
         ("packet_info", "u1", (PACKET_INFO,)),  # control message that makes replies leave from the address asked
         ("packet_info_size", "i8"),
-        ("addresses", "i8"),  # that were bound to it since the last clearing
-        ("connected", "i8"),  # 1 once a check was authenticated
-        ("last_check", "i8"),  # ns: newest authenticated binding request
-        ("remote_check", "i8"),  # ns: newest one from the address that media goes to
-        ("last_goodbye", "i8"),  # ns: a DTLS alert or BYE came; liveness is then judged more strictly
+        ("connected", "i8"),  # 1 once a check was answered
+        ("last_check", "i8"),  # ns: newest authenticated binding request that was no replay
+        ("last_heard", "i8"),  # ns: newest authentic thing of any kind: check, answer, SRTP, SRTCP
+        ("remote_heard", "i8"),  # ns: newest one from the address that media goes to
+        ("last_goodbye", "i8"),  # ns: a BYE named all streams of the peer; liveness is then judged more strictly
+        # how much may be sent to `remote` (engine.paths)
+        ("limited", "i8"),  # 1: it has not shown that it gets what is sent there: three times what came from it is all
+        ("came", "i8"),  # bytes that came from it since it was chosen
+        ("gone", "i8"),  # bytes that the worker has sent to it since
+        ("gone_control", "i8"),  # bytes that control has sent while there was a limit; control alone writes this
+        ("gone_before", "i8"),  # gone_control when the address was chosen
+        ("starved", "i8"),  # 1: something was held back for the limit; control writes it too
+        ("moves", "i8"),  # times that an address was chosen
+        ("proven", "i8"),  # written by control with the keys: `moves` while it sent its flights; -1: it changed
         ("inbound", "i8"),  # libsrtp contexts
         ("outbound", "i8"),
         ("evp", "u8"),  # EVP context of AES-128-GCM; 0: libsrtp seals
@@ -159,6 +172,43 @@ TRANSPORT = np.dtype(
         ("dtls_told", "i8", (TOLD_DTLS,)),  # where in the ring its newest DTLS datagrams end
         ("dtls_count", "i8"),  # how many there were
         ("untold", "i8"),  # 1 << event: what control has still to be told
+        # addresses that checks came from (engine.paths); `path` is the one in `remote`, -2: another session has it
+        ("path", "i8"),
+        ("path_high", "i8", (ADDRESSES,)),
+        ("path_low", "i8", (ADDRESSES,)),
+        ("path_port", "i8", (ADDRESSES,)),
+        ("path_bound", "i8", (ADDRESSES,)),  # ns: first check from it
+        ("path_check", "i8", (ADDRESSES,)),  # ns: newest check from it; 0: none, the place is free
+        ("path_valid", "i8", (ADDRESSES,)),  # 1: it has shown that it gets what is sent there
+        # checks that were answered: transaction id and, in 32 bits, where it came from (engine.replays)
+        ("check_ids", "i8", (REMEMBERED,)),
+        ("check_sources", "i8", (REMEMBERED,)),
+        ("check_count", "i8"),
+        ("withheld", "i8"),  # checks that were not answered yet, see engine.ice
+        # our own binding request to one of the addresses (engine.questions)
+        ("peer_password", "u1", (64,)),  # key of what the peer's end authenticates; size 0: not known
+        ("peer_password_size", "i8"),
+        ("old_peer_password", "u1", (64,)),
+        ("old_peer_password_size", "i8"),
+        ("next_peer_password", "u1", (64,)),
+        ("next_peer_password_size", "i8"),
+        ("calls", "i8"),  # 1: the peer is the DTLS server: our first flight has to fit into what came with a check
+        ("answers", "i8"),  # 1: the peer answers requests, as full ICE agents do
+        ("asked", "i8"),  # times that the peer was asked
+        ("question", "u1", (QUESTION,)),  # the request
+        ("question_size", "i8"),  # 0: none is out
+        ("question_name", "u1", (SOCKADDR + 4,)),
+        ("question_info", "u1", (PACKET_INFO,)),
+        ("question_info_size", "i8"),
+        ("question_path", "i8"),  # where it went
+        ("question_old", "i8"),  # 1: under the credentials before the newest ICE restart
+        ("question_moves", "i8"),  # 1: the peer nominated the address: media moves there with the answer
+        ("question_came", "i8"),  # bytes that came from an address that media doesn't go to
+        ("question_gone", "i8"),  # and that were sent there
+        ("question_due", "i8"),  # ns: when it is sent again
+        ("question_wait", "i8"),  # ns until the time after
+        ("question_left", "i8"),  # times that it may be sent again
+        ("question_listed", "i8"),  # 1: WORKER.questions has the transport
     ],
     align=True,
 )
@@ -339,6 +389,7 @@ WORKER = np.dtype(
         ("index", "i8"),
         ("stop", "i8"),
         ("now", "i8"),  # ns, CLOCK_MONOTONIC, taken once a round
+        ("awake_since", "i8"),  # ns: when the thread last went on after it had stood still
         ("realtime", "i8"),  # ns, CLOCK_REALTIME - CLOCK_MONOTONIC
         ("fd", "i8"),
         ("wake", "i8"),  # eventfd that wakes this worker
@@ -414,6 +465,10 @@ WORKER = np.dtype(
         ("poll", "i8", (4,)),  # struct pollfd × 2
         ("timeout", "i8", (2,)),  # struct timespec
         ("sha1", "u1", (32,)),
+        ("question_key", "u1", (32,)),  # what our transaction ids are made with: nobody can guess them
+        ("question_count", "i8", (1,)),
+        ("questions", "i4", (QUESTIONS,)),  # transports that wait for an answer
+        ("questions_listed", "i8"),
         # settings
         ("gso", "i8"),
         ("linger", "i8"),  # ns to wait before a round
@@ -467,7 +522,8 @@ WORKER = np.dtype(
         ("keyframe_starts", "i8"),  # late joins served from the log
         ("drop_truncated", "i8"),
         ("drop_unknown", "i8"),  # from an address that no transport has
-        ("drop_stun", "i8"),  # unknown ufrag, bad integrity or malformed
+        ("drop_stun", "i8"),  # malformed, not authentic, unknown ufrag, replayed, or from another session's address
+        ("drop_unproven", "i8"),  # to an address that has not shown that it is the peer's
         ("drop_garbage", "i8"),  # not STUN, DTLS or RTP, or malformed
         ("drop_srtp", "i8"),  # authentication failed or replayed
         ("drop_ssrc", "i8"),

@@ -18,9 +18,10 @@ from mediaserver.engine.forward import forward_feed
 from mediaserver.engine.layout import MS, OPEN, SECOND, WORKER, worker_at
 from mediaserver.engine.news import tell_again, tell_layer
 from mediaserver.engine.paced import PACE, paced_round
+from mediaserver.engine.paths import silent
 from mediaserver.engine.receive import receive_round
 from mediaserver.engine.ring import mark, wake
-from mediaserver.engine.send import clock, flush, poll_at
+from mediaserver.engine.send import clock, flush, poll_at, tell_time
 from mediaserver.engine.ticks import tick
 from packetio.log import log_at
 from packetio.memory import exchange, load_acquire, numbers_at
@@ -124,7 +125,7 @@ def find_silent_layers(w: Any) -> None:
     """Tell control of layers whose media has stopped."""
     for index in range(1, w.layer_used):
         layer = layer_of(w, index)
-        if layer.state == OPEN and layer.active and w.now - log_at(layer.log).last_arrival > SILENCE:
+        if layer.state == OPEN and layer.active and silent(w, log_at(layer.log).last_arrival, SILENCE):
             layer.active = 0
             tell_layer(w, index, layer)
 
@@ -155,6 +156,6 @@ def sleep(w: Any) -> None:
     if w.linger and socket.revents:
         w.timeout[0], w.timeout[1] = 0, w.linger
         ppoll(0, 0, w.timeout.ctypes.data, 0)
-    w.now = clock(w)
+    tell_time(w)
     w.idle += w.now - before
     w.waits += 1

@@ -25,8 +25,9 @@ from mediaserver.engine.identify import identify, known_ssrc
 from mediaserver.engine.intake import accept
 from mediaserver.engine.layout import NO_TYPE, OPEN, SSRC_LIVES, twcc_at
 from mediaserver.engine.news import may_tell_dtls, tell_dtls
+from mediaserver.engine.paths import counted, heard
 from mediaserver.engine.rtcp_in import handle_rtcp
-from mediaserver.engine.send import clock, flush
+from mediaserver.engine.send import flush, tell_time
 from mediaserver.engine.tables import address_key, find_address
 from packetio.batch import CONTROL_BYTES, MESSAGE, SLOT, SOCKADDR, arrival_of
 from packetio.memory import bytes_at, pointer_to
@@ -36,7 +37,6 @@ message_at = pointer_to(MESSAGE)
 length_at = pointer_to(np.dtype([("value", "i4")]))
 MESSAGE_SIZE, TWCC_SIZE = MESSAGE.itemsize, TWCC_STATE.itemsize
 MSG_DONTWAIT, MSG_TRUNC = 0x40, 0x20
-ALERT = 21  # DTLS record type
 BATCHES = 16  # that one round takes at most (1,024 datagrams, half a millisecond of garbage)
 
 
@@ -65,7 +65,7 @@ def receive_batch(w: Any) -> int:
     n = recvmmsg(np.int32(w.fd), w.messages, np.uint32(w.slots), np.int32(MSG_DONTWAIT), 0)
     if n <= 0:
         return 0
-    w.now = clock(w)
+    tell_time(w)
     for slot in range(n):
         message = message_at(w.messages + slot * MESSAGE_SIZE)
         w.received += 1
@@ -106,11 +106,10 @@ def demultiplex(w: Any, slot: int, size: int, control_size: int) -> None:
 
 @kernel
 def handle_dtls(w: Any, ti: int, address: int, size: int, first: int) -> None:
-    """Hand a DTLS datagram up. An alert after the handshake can't be authenticated here: it only makes us watchful."""
-    t = transport_of(w, ti)
+    """Hand a DTLS datagram up. Nothing here is authenticated, alerts neither: it is no sign of life, and of no end."""
     w.dtls_in += 1
-    if t.secured and first == ALERT:
-        t.last_goodbye = w.now
+    t = transport_of(w, ti)
+    counted(w, t, address, size)
     if may_tell_dtls(w, t, first):
         tell_dtls(w, ti, t, address, size)
 
@@ -136,6 +135,7 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
         w.drop_srtp += 1
         t.bad_srtp += 1
         return
+    heard(w, t, address, size)
     t.packets_in += 1
     t.bytes_in += size
     t.ssrc_total += reference == -2  # libsrtp keeps a stream for it from now on, whatever is in the packet

@@ -26,11 +26,12 @@ from mediaserver.engine.access import (
 )
 from mediaserver.engine.layout import CLOSING, FEED, LAYER, OPEN, SUBSCRIPTION, TRANSPORT
 from mediaserver.engine.lists import remove_waiting
+from mediaserver.engine.paths import drop_paths
 from mediaserver.engine.ring import wake
 from mediaserver.engine.rtcp_out import goodbye
 from mediaserver.engine.send import flush
 from mediaserver.engine.sources import detach
-from mediaserver.engine.tables import drop_addresses, drop_ufrag
+from mediaserver.engine.tables import drop_ufrag
 from packetio.log import log_at
 from packetio.memory import numbers_at, store_release
 from packetio.native import srtp_remove_stream
@@ -70,7 +71,7 @@ def remove_transport(w: Any, index: int) -> None:
     drop_ufrag(w, t.ufrag)
     if t.old_ufrag:
         drop_ufrag(w, t.old_ufrag)
-    drop_addresses(w, index, 0)
+    drop_paths(w, index, t)
     t.secured = 0
     acknowledge(w, w.transports + index * TRANSPORT_SIZE)
 

@@ -35,6 +35,7 @@ from mediaserver.engine.buckets import admitted, allow, may_ask_again
 from mediaserver.engine.keyframes import want_keyframe
 from mediaserver.engine.layout import ASKED, GOODBYE, MS, OPEN, PACED, SECOND
 from mediaserver.engine.news import tell_layer, tell_peer
+from mediaserver.engine.paths import heard
 from mediaserver.engine.reception import layer_of_ssrc, sender_report_in
 from mediaserver.engine.resend import resend
 from mediaserver.engine.rtcp_out import LENGTH_AT, LISTS_AT, length_at
@@ -73,6 +74,7 @@ def handle_rtcp(w: Any, transport_index: int, address: int, size: int) -> None:
     if not known:
         t.rtcp_ssrcs[t.rtcp_ssrc_count] = sender
         t.rtcp_ssrc_count += 1
+    heard(w, t, address, size)
     w.rtcp_in += 1
     t.packets_in += 1
     t.bytes_in += size
@@ -187,13 +189,15 @@ def keyframe_for(w: Any, index: int) -> None:
 
 @kernel
 def handle_bye(w: Any, transport_index: int, t: Any, b: Any) -> None:
-    """A stream ends. Tell control when it was the last one of a publisher.
+    """A stream of the peer's own ends: a BYE about others is none. Tell control when it was the last of a publisher.
 
     libwebrtc sends a BYE for each layer that it turns off, so one of them alone does not mean that the peer leaves.
     """
-    ended = 0
+    ended = named = 0
     for k in range(int64(w.rtcp.count)):
-        index = layer_of_ssrc(w, t, read_bye(b, w.rtcp, k))
+        ssrc = read_bye(b, w.rtcp, k)
+        index = layer_of_ssrc(w, t, ssrc)
+        named += known_sender(t, ssrc)
         if index:
             ended += 1
             layer = layer_of(w, index)
@@ -205,6 +209,7 @@ def handle_bye(w: Any, transport_index: int, t: Any, b: Any) -> None:
         if layer_of(w, index).active:
             return
         index = int64(layer_of(w, index).next)
-    t.last_goodbye = w.now
+    if ended or named:
+        t.last_goodbye = w.now
     if ended:
         tell_peer(w, transport_index, t, GOODBYE)

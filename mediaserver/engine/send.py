@@ -22,7 +22,7 @@ from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.layout import LATENCY_BUCKETS, MS, RUN, SECOND, TRANSPORT, transport_at
 from packetio.batch import CONTROL, MESSAGE, SOL_UDP, UDP_SEGMENT, VECTOR
-from packetio.memory import copy_bytes, numbers_at, pointer_to
+from packetio.memory import copy_bytes, numbers_at, pointer_to, write_fence
 from packetio.native import clock_gettime, errno_location, ppoll, sendmmsg
 
 message_at, vector_at, control_at = pointer_to(MESSAGE), pointer_to(VECTOR), pointer_to(CONTROL)
@@ -39,6 +39,8 @@ SEND_WAIT = 20 * MS  # ns in one flush (WORKER.send_wait): a line of 200 Mbit/s 
 PATIENCE_FLUSHES = 10  # that many flushes' waits in a row; it grows back with half of the time that passes
 SINGLY = 10 * SECOND  # ns until a train is tried again on a way on which one was refused: one system call
 MICROSECOND = int64(1000)
+AMPLIFICATION = 3  # times what came from an address that has not shown that it gets what is sent there (RFC 9000 8.1)
+STALL = 2 * SECOND  # ns between two readings of the clock, which are 10 ms apart, from which on the thread stood still
 
 
 @kernel
@@ -49,8 +51,30 @@ def clock(w: Any) -> int:
 
 
 @kernel
+def tell_time(w: Any) -> None:
+    """Set w.now; when the thread stood still, w.awake_since before it, for whoever reads both from outside."""
+    now = clock(w)
+    if now - w.now > STALL:
+        w.awake_since = now
+        write_fence()
+    w.now = now
+
+
+@kernel
+def may_send(t: Any, size: int) -> bool:
+    """Whether the address that media goes to may get so many bytes; says that it starves when not."""
+    if t.limited == 0 or AMPLIFICATION * t.came - t.gone - (t.gone_control - t.gone_before) >= size:
+        return True
+    t.starved = 1
+    return False
+
+
+@kernel
 def queue_message(w: Any, t: Any, start: int, end: int, segment: int, arrival: int) -> None:
     """Queue arena[start:end] for a transport, cut every `segment` bytes. The caller has made room."""
+    if t.limited and not may_send(t, end - start):
+        w.drop_unproven += (end - start + segment - 1) // segment
+        return
     k = w.queued
     vector = vector_at(w.out_vectors + k * VECTOR_SIZE)
     vector.base = w.arena + start
@@ -77,6 +101,7 @@ def queue_message(w: Any, t: Any, start: int, end: int, segment: int, arrival: i
     w.trains += 1
     t.packets_out += count
     t.bytes_out += end - start
+    t.gone += end - start
 
 
 @kernel

@@ -1,7 +1,7 @@
 """Hash tables of one worker: which transport an address or an ICE ufrag belongs to.
 
 Open addressing with linear probing; removal shifts what follows back, so nothing is left behind. At most half full:
-the tables have four slots for each transport, and a transport holds at most two addresses.
+there are eight slots of addresses and four of ufrags for each transport, which holds at most four and two.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def find_address(w: Any, key: Any) -> int:
 
 @kernel
 def put_address(w: Any, key: Any, transport: int) -> None:
-    """Bind an address to a transport, whoever had it before."""
+    """Bind an address to a transport, whoever had it before: `paths` knows whether it may."""
     slot = address_slot(w, key[0], key[1], key[2])
     while True:
         row = address_at(w.addresses + slot * ADDRESS_SIZE)
@@ -88,19 +88,18 @@ def clear_address(w: Any, hole: int) -> None:
 
 
 @kernel
-def drop_addresses(w: Any, transport: int, keep: int) -> int:
-    """Forget the addresses of a transport, all but `keep` of them (the first found); returns how many are left."""
-    kept = 0
-    slot = 0
-    while slot < w.address_slots:
-        if address_at(w.addresses + slot * ADDRESS_SIZE).transport == transport:
-            if kept < keep:
-                kept += 1
-            else:
+def drop_address(w: Any, high: int, low: int, port: int, transport: int) -> None:
+    """Forget an address, if it is this transport's."""
+    slot = address_slot(w, high, low, port)
+    while True:
+        row = address_at(w.addresses + slot * ADDRESS_SIZE)
+        if row.transport == 0:
+            return
+        if row.low == low and row.port == port and row.high == high:
+            if row.transport == transport:
                 clear_address(w, slot)
-                continue
-        slot += 1
-    return kept
+            return
+        slot = (slot + 1) & (w.address_slots - 1)
 
 
 @kernel

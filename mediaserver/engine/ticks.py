@@ -14,6 +14,7 @@ from mediaserver.engine.access import layer_of, subscription_of, transport_of
 from mediaserver.engine.keyframes import keyframe_tick
 from mediaserver.engine.layout import LIVE, OPEN, PACED
 from mediaserver.engine.nacks import nack_tick
+from mediaserver.engine.questions import repeat_questions
 from mediaserver.engine.reception import receiver_reports
 from mediaserver.engine.rewrite import end_squeeze
 from mediaserver.engine.sender_reports import sender_report
@@ -25,6 +26,8 @@ GROUPS = 8  # of subscriptions; one is looked at in a tick
 @kernel
 def tick(w: Any) -> None:
     """All that is due; w.tick was raised before."""
+    if w.questions_listed:
+        repeat_questions(w)
     for index in range(1, w.layer_used):
         layer = layer_of(w, index)
         if layer.state == OPEN:

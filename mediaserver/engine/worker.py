@@ -163,6 +163,7 @@ class Worker:
         w.uplink_packet_pause = L.SECOND // limits.uplink_packets_per_second
         w.uplink_byte_pause = (8 * L.SECOND << L.BYTE_SHIFT) // limits.uplink_bits_per_second
         w.random = secrets.randbits(63)
+        w.question_key[:] = np.frombuffer(secrets.token_bytes(w.question_key.size), np.uint8)
         assert slot.data.count == RECEIVE_SLOTS * SLOT and MAX_WORKERS >= config.media.workers
 
     def start(self) -> None:
@@ -203,6 +204,18 @@ class Worker:
             self.socket.close()
         os.close(self.wake_fd)
         self.logs.close()
+
+    @property
+    def awake_since(self) -> int:
+        """When the thread last went on after it had stood still (ns, CLOCK_MONOTONIC)."""
+        return int(self.counters.awake_since)
+
+    def clock(self) -> int:
+        """Until when the thread has looked after its peers (ns, CLOCK_MONOTONIC), not more than a round ago.
+
+        Who judges silence by this never counts the time in which the thread stood still.
+        """
+        return int(self.counters.now)
 
     def wake(self) -> None:
         """Wake the thread if it sleeps."""

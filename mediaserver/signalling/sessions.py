@@ -175,6 +175,7 @@ class Sessions:
             server=offer.local_setup == "passive",
             fingerprints=[(fingerprint.algorithm, fingerprint.value) for fingerprint in offer.fingerprints],
         )
+        peer.transport.know_peer(offer.ice_pwd, calls=offer.local_setup == "active")
         return peer
 
     def local(self, peer: Peer) -> LocalTransport:

@@ -93,7 +93,7 @@ def patch_for(kind: type[Any]) -> Any:
             return web.Response(status=204)
         if not fragment.ufrag or not fragment.pwd:
             raise Problem(400, "An ICE restart needs a=ice-ufrag and a=ice-pwd.")
-        session.peer.restart_ice()
+        session.peer.restart_ice(fragment.pwd)
         session.renew_etag()
         body = restart_reply(request.app[CONTEXT].sessions.local(session.peer), fragment.mid)
         return web.Response(status=200, text=body, content_type=FRAGMENT, headers={"ETag": f'"{session.etag}"'})

@@ -1,7 +1,8 @@
 """One ICE and DTLS peer on the control side: credentials, handshake, keys for the engine, liveness, farewell.
 
-The engine answers connectivity checks and hands DTLS datagrams up; this drives the handshake on the event loop's clock,
-gives the SRTP contexts to the engine, and lets OpenSSL's connection go some seconds later.
+The engine answers connectivity checks and hands DTLS datagrams up; this drives the handshake, gives the SRTP contexts
+to the engine, and lets OpenSSL's connection go some seconds later. The time that a peer is given is time in which the
+node was running (`mediaserver.clock`).
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mediaserver.clock import Deadline
 from mediaserver.engine.engine import Engine, Transport, Worker
 from mediaserver.logs import get_logger
 from packetio.dtls import DtlsContexts, DtlsEndpoint, State
 from packetio.srtp import SrtpContexts
 
 SETTLE = 4.0  # seconds after the handshake in which its last flight may still be asked for
-WATCHFUL = 5.0  # seconds without a check that end a peer which seems to have said goodbye
+WATCHFUL = 7.0  # seconds of silence that end a peer which seems to have said goodbye; RFC 7675 has a check in 6 s
 
 log = get_logger("weir.transport")
 
@@ -77,14 +79,15 @@ class Peer:
         self.began = time.monotonic()
         self.secured_at = 0.0
         self._loop = asyncio.get_running_loop()
+        self._clock = engine.clock
         self._contexts, self._handshakes = contexts, handshakes
         self._pending = True
         self._ended = False
         self._endpoint: DtlsEndpoint | None = None
         self._close_notify = b""
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Deadline | None = None
         self._patience = patience
-        self._deadline = self._loop.call_later(patience.join, self._end, "no connectivity check came")
+        self._deadline = self._clock.call_later(patience.join, self._end, "no connectivity check came")
         self.transport.on_datagram = self._on_datagram
         self.transport.on_connected = self._on_connected
 
@@ -93,27 +96,27 @@ class Peer:
         self._endpoint = DtlsEndpoint(self._contexts, server, fingerprints)
         self._server = server
 
-    def restart_ice(self) -> None:
-        """New credentials; the old ones stay good."""
+    def restart_ice(self, peer_password: str = "") -> None:
+        """New credentials, the peer's too; the old ones stay good."""
         self.ufrag, self.password = secrets.token_hex(4), secrets.token_hex(16)
-        self.transport.restart_ice(self.ufrag, self.password)
+        self.transport.restart_ice(self.ufrag, self.password, peer_password)
 
     def check(self, ice_timeout: float) -> None:
-        """Once a second: has the peer gone? It lives while authenticated checks keep coming.
+        """Once a second: has the peer gone? It lives while anything authentic comes: checks, SRTP or SRTCP.
 
         A BYE for all of its streams does not end it at once, because browsers send that too when they pause everything.
         """
         goodbye = int(self.transport.record.last_goodbye)
         limit = ice_timeout
-        if goodbye > self.transport.last_check:
+        if goodbye and goodbye >= self.transport.last_heard:  # it was the last that came
             limit = min(limit, WATCHFUL)
-        if self.transport.last_check and self.transport.idle > limit:
-            self._end("no connectivity check came for too long")
+        if self.transport.idle > limit:
+            self._end("nothing was heard of the peer for too long")
 
     def _on_connected(self, address: tuple[str, int]) -> None:
         if self._pending:
             self._deadline.cancel()
-            self._deadline = self._loop.call_later(self._patience.handshake, self._end, "the handshake took too long")
+            self._deadline = self._clock.call_later(self._patience.handshake, self._end, "the handshake took too long")
         if self._endpoint is not None and not self._server:
             self._drive(lambda endpoint, now: endpoint.start(now))
 
@@ -128,7 +131,7 @@ class Peer:
         if self._endpoint is None or self._ended:
             return
         try:
-            step(self._endpoint, self._loop.time())
+            step(self._endpoint, self._clock.time())
             self._flush()
         except Exception:
             log.exception("a DTLS step failed", **self.about)
@@ -152,8 +155,9 @@ class Peer:
             self._end("the peer closed DTLS")
         if self._timer is not None:
             self._timer.cancel()
-        at = endpoint.timer()
-        self._timer = self._loop.call_at(at, self._on_timer) if at is not None and not self._ended else None
+        at, self._timer = endpoint.timer(), None
+        if at is not None and not self._ended:
+            self._timer = self._clock.call_later(max(at - self._clock.time(), 0.0), self._on_timer)
 
     def _secure(self, endpoint: DtlsEndpoint) -> None:
         local, remote = endpoint.srtp_keys()

@@ -78,6 +78,8 @@ class Peer:
         self.profile = profile
         self.ufrag, self.password = secrets.token_hex(4), secrets.token_hex(12)
         self.transport: Transport = engine.open_transport(worker, self.ufrag, self.password)
+        self.own_password = secrets.token_hex(12)
+        self.transport.know_peer(self.own_password, calls=False)
         self.server = ("127.0.0.1", worker.port)
         self.sock = self.new_socket()
         ours, theirs = os.urandom(KEY[profile]), os.urandom(KEY[profile])
@@ -110,6 +112,16 @@ class Peer:
         message.add_message_integrity((password or self.password).encode())
         (sock or self.sock).sendto(bytes(message), self.server)
 
+    def response(self, request: bytes) -> bytes:
+        """The answer to a check."""
+        asked = stun.parse_message(request)
+        assert asked.attributes["USERNAME"] == f"remote:{self.ufrag}"
+        message = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, transaction_id=asked.transaction_id)
+        message.attributes["XOR-MAPPED-ADDRESS"] = self.sock.getsockname()
+        message.add_message_integrity(self.own_password.encode())
+        message.add_fingerprint()
+        return bytes(message)
+
     async def connect(self) -> None:
         """Check, wait for the engine to see it, agree on keys."""
         self.check()
@@ -126,9 +138,11 @@ class Peer:
         self.sock.sendto(self.sender.protect_rtcp(packet), self.server)
 
     def drain(self) -> None:
-        """Open all that has come."""
+        """Open all that has come, and answer the node's own checks as a full ICE agent does."""
         for data in datagrams(self.sock):
-            if 192 <= data[1] <= 223 and data[0] >> 6 == 2:
+            if data[:2] == b"\x00\x01":
+                self.sock.sendto(self.response(data), self.server)
+            elif 192 <= data[1] <= 223 and data[0] >> 6 == 2:
                 self.rtcp.append(self.opener.unprotect_rtcp(data))
             elif data[0] >> 6 == 2:
                 try:

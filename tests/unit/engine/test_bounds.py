@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 
 import numpy as np
@@ -12,13 +11,9 @@ import pytest
 from mediacodecs.frame import VP8
 from mediaserver.engine import layout as L
 from mediaserver.engine.engine import Engine
-from mediaserver.engine.ice import ADDRESSES, bind_address
 from mediaserver.engine.receive import handle_rtp
 from mediaserver.engine.ring import emit
 from mediaserver.engine.send import EINVAL, queue_message, refused
-from mediaserver.engine.tables import address_key, find_address
-from packetio.batch import pack_sockaddr
-from packetio.memory import Table
 from tests.unit.engine.desk import Desk, Track
 from tests.unit.engine.peers import Peer, small_config
 
@@ -68,25 +63,6 @@ def test_late_packet_of_a_replaced_ssrc_does_not_take_the_layer_back(desk: Desk)
     assert track.log.header.epoch == 1 and track.log.header.received_packets == 4
     desk.w.now += 2 * L.SECOND
     assert send(1, 13) == 1
-
-
-def test_address_that_media_goes_to_stays_bound_however_many_others_are_checked(desk: Desk) -> None:
-    end = desk.peer()
-    key, name = Table(np.dtype("i8"), 3), Table(np.dtype("u1"), 32)
-
-    def bind(port: int) -> None:
-        raw = pack_sockaddr("127.0.0.1", port, socket.AF_INET)
-        name.rows[: len(raw)] = np.frombuffer(raw, np.uint8)
-        bind_address(desk.w, end.index, end.record, name.address)
-
-    own = end.sock.getsockname()[1]
-    for port in [own, *(p for p in range(2000, 2050) if p != own)]:
-        bind(port)
-        for wanted in (own, port):
-            raw = np.frombuffer(pack_sockaddr("127.0.0.1", wanted, socket.AF_INET), np.uint8)
-            address_key(raw, 0, key.rows)
-            assert find_address(desk.w, key.rows) == end.index
-        assert (desk.worker.addresses.rows["transport"] == end.index).sum() <= ADDRESSES
 
 
 @pytest.mark.parametrize("reachable", [True, False])

@@ -156,9 +156,19 @@ def test_bye_that_names_all_streams_is_a_goodbye_at_once(desk: Desk) -> None:
 
 def test_bye_of_a_viewer_is_no_publishers_goodbye(desk: Desk) -> None:
     _, viewer, _ = connected(desk)
-    viewer.rtcp(RtcpByePacket(sources=[1]))
+    viewer.rtcp(RtcpRrPacket(ssrc=1, reports=[]), RtcpByePacket(sources=[1]))
     assert desk.events() == []
     assert viewer.record.last_goodbye == desk.w.now
+
+
+def test_bye_about_streams_of_others_is_nobodys_goodbye(desk: Desk) -> None:
+    track, viewer, outgoing = connected(desk)
+    stranger = desk.peer()
+    for ssrc in (int(track.record.ssrc), int(outgoing.record.ssrc), 12345):
+        for member in (viewer, stranger):
+            member.rtcp(RtcpRrPacket(ssrc=1, reports=[]), RtcpByePacket(sources=[ssrc]))
+            assert member.record.last_goodbye == 0
+    assert desk.events() == [] and track.record.active
 
 
 def test_unknown_packets_of_a_compound_are_passed_over(desk: Desk) -> None:

@@ -331,7 +331,7 @@ async def test_authenticated_check_from_a_new_address_moves_the_session(room: Ro
     await viewer.receive(1)
     old, viewer.sock = viewer.sock, Peer.new_socket()
     viewer.check()
-    await until(lambda: viewer.transport.remote == viewer.sock.getsockname())
+    await until(lambda: (viewer.drain(), viewer.transport.remote == viewer.sock.getsockname())[1])
     send_video(publisher, 101, 2)
     assert len(await viewer.receive(2)) == 2
     old.close()

@@ -19,6 +19,7 @@ from mediacodecs.stun import (
     end_integrity,
     fingerprint_ok,
     parse_stun,
+    write_binding_request,
     write_binding_success,
     write_fingerprint,
 )
@@ -163,3 +164,16 @@ def test_username_is_hashed_up_to_its_colon() -> None:
         for username in (ufrag, ufrag + ":", ufrag + ":peer:x"):
             found = username_hash(array(b"??" + username.encode() + b"z"), 2, len(username))
             assert found == ufrag_hash(ufrag) == ufrag_hash(username) and 0 <= found < 1 << 63
+
+
+@pytest.mark.parametrize("username", ["ours:theirs", "a:b", "abc:", ":abc", "without", "x" * 256 + ":" + "y" * 43, ""])
+def test_request_is_read_by_aioice_and_names_both_the_other_way_round(username: str) -> None:
+    seed, source = array(TRANSACTION + bytes(range(8))), array(b"??" + username.encode())
+    data = written(lambda b: signed(b, write_binding_request(b, AT, seed, source, 2, len(username))), 400)
+    message = read(data)
+    ours, colon, theirs = username.partition(":")
+    assert message.message_class is Class.REQUEST
+    assert message.attributes["USERNAME"] == theirs + colon + ours
+    assert message.attributes["ICE-CONTROLLED"] == int.from_bytes(bytes(range(8)))
+    assert message.attributes["PRIORITY"] == 110 << 24 | 65535 << 8 | 255
+    assert len(data) == 20 + 4 + -(-len(username) // 4) * 4 + 8 + 12 + 24 + 8
