@@ -38,7 +38,7 @@ async def here(node: Node, room: str) -> bool:
 
 def left(node: Node) -> list[str]:
     """Why sessions have ended."""
-    return [line["reason"] for line in node.log() if line["event"] == "left"]
+    return [line["reason"] for line in node.log() if line["message"] == "left"]
 
 
 async def decoded(viewer: Tab) -> int:
@@ -59,7 +59,7 @@ async def test_stopped_node_ends_no_session_and_media_goes_on(own_node: MakeNode
             await eventually(lambda: decoded(viewer), lambda n, seen=seen: n > seen + 60, "media after the stop")
             assert await here(node, room), left(node)
         assert await viewer.page.evaluate(f"before === ({pages})()[0]")  # the page has not joined anew
-        assert [line for line in node.log() if line["event"] == "stood still"]
+        assert [line for line in node.log() if line["message"] == "stood still"]
         await tabs.close()
         tabs.tabs.clear()
         await eventually(lambda: here(node, room), lambda all_here: not all_here, "the end of those who left")

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from mediaserver.engine import layout as L
+from mediaserver.engine.commands import take_commands
+from mediaserver.engine.handles import hash_of, put_text
 from mediaserver.engine.paths import HELD, SILENT
 from mediaserver.engine.questions import FIRST_WAIT
 from mediaserver.engine.rtcp_out import goodbye
@@ -464,6 +466,33 @@ def test_passwords_of_every_length_are_understood(desk: Desk, size: int) -> None
     new = member.another()
     member.check(new, nominate=True)
     member.answer(member.stun(new)[1][0], new)
+    assert member.remote == port(new)
+
+
+def test_questions_follow_a_restart_of_ice_and_checks_under_the_old_names_get_old_ones(desk: Desk) -> None:
+    member = Member(desk)
+    member.connect()
+    t = member.record
+    t.next_ufrag, t.next_password_size = hash_of("newer"), put_text(t.next_password, "a newer password")
+    t.next_peer_password_size = put_text(t.next_peer_password, b"its newer one")
+    member.check(member.another(), nominate=True)  # a question is out, and its answer will come too late
+    desk.worker.command(L.RESTART_ICE, member.index)
+    take_commands(desk.w)
+    (late,) = member.stun(member.others[-1])[1]
+    member.answer(late, member.others[-1])
+    assert member.remote == port(member.sock)
+    old = member.another()
+    member.check(old, nominate=True)
+    member.answer(member.stun(old)[1][0], old)
+    assert member.remote == port(old)
+    member.name, member.key, member.password = "newer", "a newer password", "its newer one"
+    new = member.another()
+    member.check(new, nominate=True)
+    (request,) = member.stun(new)[1]
+    assert request.attributes["USERNAME"] == "theirs:newer"
+    member.answer(request, new, key="its own")
+    assert member.remote == port(old)
+    member.answer(request, new)
     assert member.remote == port(new)
 
 

@@ -81,6 +81,16 @@ async def test_peer_with_checks_stays(node: Running) -> None:
     assert node.node.sessions.sessions
 
 
+async def test_node_asks_a_peer_by_the_password_of_its_offer(node: Running) -> None:
+    for path in ("/whip/lobby/alice", "/whep/lobby/alice"):
+        joined = await node.join(path)
+        transport = list(node.node.sessions.sessions.values())[-1].peer.transport
+        await until(lambda t=transport: t.record.secured)  # type: ignore[misc]
+        assert transport.record.limited == 0  # the handshake proved the address
+        joined.check()
+        await until(lambda t=transport: t.record.answers)  # type: ignore[misc]
+
+
 async def test_handshake_that_is_never_finished_is_ended_and_counted() -> None:
     async with running(limits={"join_timeout": 0.2, "handshakes": 1}) as node:
         half = await node.join("/whep/lobby/alice", connect=False)
