@@ -144,7 +144,8 @@ def renew(w: Any, index: int, layer: Any, ssrc: int, codec: int) -> None:
     layer.started = 0
     layer.other = 0
     if codec != layer.codec:
-        layer.codec, layer.codec_at = codec, w.now
+        layer.codec_at = w.now if layer.codec else int64(0)  # the first codec is no change: the second may come at once
+        layer.codec = codec
         layer.payload_type = int64(w.rtp.payload_type)
         log_at(layer.log).codec = codec
         log_at(layer.log).clock_rate = layer.clock_rate
