@@ -111,7 +111,7 @@ async def test_publisher_whose_home_is_full_goes_to_another_worker_and_is_seen_f
 async def test_time_for_the_handshake_begins_with_the_first_check() -> None:
     async with running(limits={"join_timeout": 60.0, "handshake_timeout": 0.2}) as node:
         silent = await node.join("/whep/r/ann", connect=False)
-        half = await node.join("/whep/r/ann", connect=False, change=lambda sdp: sdp.replace("actpass", "passive"))
+        half = await node.join("/whep/r/ann", connect=False)
         remote = read_answer(half.answer)
         names = f"{remote.ufrag}:{half.peer.local.ufrag}"
         check = binding_request(names, remote.password, new_transaction(), 1)
