@@ -21,6 +21,7 @@ import yaml
 
 from loadtest.engine.engine import ClientEngine
 from loadtest.results.schema import Results
+from loadtest.run.reels import Reels
 from loadtest.run.runner import Options, Run
 from loadtest.scenario.load import load_scenario
 from loadtest.scenario.schema import Scenario
@@ -36,10 +37,12 @@ Keys = dict[str, Any]
 
 @pytest.fixture(scope="session")
 def compiled() -> None:
-    """The client engine's kernels are in the cache: compiling them is no part of a test's time."""
+    """The kernels of the client engine and of clips are in the cache: compiling them is no part of a test's time."""
     engine = ClientEngine(1, 1)
     engine.compile()
     engine.stop()
+    groups = [{"name": media, "media": media} for media in ("synthetic", "camera")]
+    Reels(Scenario.model_validate(keys_of("compiled", "http://127.0.0.1:1", publishers=groups))).prepare()
 
 
 def scenario_of(folder: Path, name: str, url: str, **keys: Any) -> Scenario:

@@ -13,11 +13,17 @@ from aiohttp import web
 from loadtest.engine.layout import MS, SECOND
 from loadtest.run.crowd import KINDS_OF_FAULTS
 from loadtest.run.people import Session
+from tests.e2e.loadtest_runs import compiled
 from tests.e2e.loadtest_scenes import answering, farewells, scene, time_passes, transports, transports_become, until
 from tests.e2e.node import Node
 from tests.unit.loadtest.run.scenarios import SYNTHETIC
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+__all__ = ["compiled"]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.usefixtures("compiled"),
+]
 SDP = "application/sdp"
 DELETED = "the client left"  # the node's word for a session that ended by DELETE
 SOUND: dict[str, Any] = {"audio": {}}
@@ -170,6 +176,28 @@ async def test_leaving_that_is_cancelled_is_finished_by_the_next_call(strict_nod
             packets = made.total.packets
         await transports_become(strict_node, before + 1)
         assert farewells(strict_node, made.scenario) == {DELETED: 6}, "each was told, and none just timed out"
+
+
+async def test_a_goodbye_that_was_cancelled_before_it_left_is_said_again(
+    strict_node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, asked = await transports(strict_node), asyncio.Event()
+
+    async def hang(handle: str) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with scene("goodbye", strict_node.base, subscribers=[{"name": "audience", "count": 1}]) as made:
+        await made.join()
+        with monkeypatch.context() as patch:
+            patch.setattr(made.driver, "leave", hang)
+            leaving = asyncio.create_task(made.crowd.leave(made.person(0)))
+            await asked.wait()
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+        await made.crowd.leave(made.person(0))
+        await transports_become(strict_node, before + 1)
+        assert farewells(strict_node, made.scenario) == {DELETED: 1}
 
 
 async def test_a_join_that_is_cancelled_leaves_nothing_on_either_side(strict_node: Node) -> None:

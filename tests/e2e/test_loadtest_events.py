@@ -21,10 +21,16 @@ from loadtest.run.target import Target
 from loadtest.run.tool import Tool
 from loadtest.run.watch import STALLED, Watch
 from loadtest.scenario.schema import Target as Settings
+from tests.e2e.loadtest_runs import compiled
 from tests.e2e.loadtest_scenes import Scene, scene, time_passes, transports, transports_become, until
 from tests.e2e.node import Node, free_ports
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+__all__ = ["compiled"]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.usefixtures("compiled"),
+]
 
 
 @contextlib.asynccontextmanager

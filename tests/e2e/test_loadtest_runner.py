@@ -21,10 +21,16 @@ from loadtest.run.figures import Figures
 from loadtest.run.joining import Joining
 from loadtest.run.runner import Options, Run
 from loadtest.scenario.schema import Scenario
+from tests.e2e.loadtest_runs import compiled
 from tests.e2e.loadtest_scenes import farewells, scenario_of, scene, transports, transports_become
 from tests.e2e.node import KEY, SECRET, Node, free_ports
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+__all__ = ["compiled"]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.usefixtures("compiled"),
+]
 
 
 def measured(name: str, node: Node, **keys: Any) -> Scenario:
