@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,14 @@ class Stage:
             flush(w)
         self.engine._on_events()
 
-    async def finish(self, removal: Coroutine[Any, Any, None]) -> None:
+    async def finish(self, removal: Awaitable[Any]) -> None:
         """Let a removal have its way: it waits for the workers' acknowledgement."""
         task = asyncio.ensure_future(removal)
         for _ in range(1000):
             await asyncio.sleep(0)
             if task.done():
-                return await task
+                await task
+                return
             self.turn(0)
         raise AssertionError("a removal does not end")
 

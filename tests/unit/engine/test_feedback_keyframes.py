@@ -9,7 +9,7 @@ import pytest
 from aiortc.rtp import RtcpPsfbPacket, RtcpRrPacket, RtcpSdesPacket
 
 from mediaserver.engine import layout as L
-from mediaserver.engine.keyframes import PATIENCE, keyframe_came, request_keyframe, want_keyframe
+from mediaserver.engine.keyframes import PATIENCE, keyframe_came, keyframe_tick, request_keyframe, want_keyframe
 from packetio.srtp import CM80, GCM
 from tests.unit.engine.desk import Desk, FarEnd, Track
 
@@ -155,3 +155,30 @@ def test_nothing_is_sent_before_the_peer_has_keys(desk: Desk) -> None:
     end.record.secured = 1
     desk.pass_time(10 * L.MS)
     assert len(plis(end)) == 1
+
+
+@pytest.mark.parametrize(("silent", "sent"), [(30 * L.SECOND - 1, 1), (30 * L.SECOND, 0)])
+def test_request_is_repeated_within_half_a_minute_of_the_last_media(desk: Desk, silent: int, sent: int) -> None:
+    end = quiet(desk.peer())
+    track = Track(end)
+    request_keyframe(desk.w, track.index)
+    assert len(plis(end)) == 1
+    desk.w.now += 40 * L.SECOND
+    track.log.header.last_arrival = desk.w.now - silent
+    keyframe_tick(desk.w, track.index)
+    assert len(plis(end)) == sent
+
+
+def test_layer_that_is_being_removed_is_not_asked(desk: Desk) -> None:
+    end = quiet(desk.peer())
+    track = Track(end)
+    track.record.state = L.CLOSING
+    request_keyframe(desk.w, track.index)
+    assert plis(end) == [] and track.record.keyframe_pending == 0
+
+
+@pytest.mark.parametrize("ssrc", [0, 1, 0xFFFFFFFF])
+def test_any_ssrc_can_be_asked(desk: Desk, ssrc: int) -> None:
+    end = quiet(desk.peer())
+    request_keyframe(desk.w, Track(end, ssrc=ssrc).index)
+    assert plis(end) == [ssrc]

@@ -10,7 +10,7 @@ from aiortc.rtp import RtcpPsfbPacket, RtcpRtpfbPacket
 
 from mediacodecs.missing import MAX_MISSING, MAX_TRIES
 from mediaserver.engine import layout as L
-from mediaserver.engine.nacks import AGAIN, GRACE, note_arrival
+from mediaserver.engine.nacks import AGAIN, GRACE, nack_tick, note_arrival
 from tests.unit.engine.desk import FIRST_SEQUENCE, Desk, FarEnd, Track
 
 
@@ -174,3 +174,26 @@ def test_audio_asked_for_in_vain_is_let_go_without_a_keyframe_request(desk: Desk
     desk.pass_time(4 * L.SECOND)
     packets = end.packets()
     assert len(packets) == MAX_TRIES and all(isinstance(p, RtcpRtpfbPacket) for p in packets)
+
+
+def test_packet_may_be_ten_milliseconds_late_before_it_is_asked_for(desk: Desk) -> None:
+    end, track = publisher(desk)
+    arrive(desk, track, 0)
+    arrive(desk, track, 2)
+    desk.w.now += 10 * L.MS - 1
+    nack_tick(desk.w, track.index)
+    assert asked(end, track) == []
+    desk.w.now += 1
+    nack_tick(desk.w, track.index)
+    assert asked(end, track) == [1]
+
+
+@pytest.mark.parametrize(("ssrc", "sent"), [(-1, 0), (0, 1), (1, 1)])
+def test_nothing_is_asked_of_an_ssrc_that_is_not_known(desk: Desk, ssrc: int, sent: int) -> None:
+    end, track = publisher(desk)
+    arrive(desk, track, 0)
+    arrive(desk, track, 2)
+    track.record.ssrc = ssrc
+    desk.w.now += GRACE
+    nack_tick(desk.w, track.index)
+    assert len(end.compounds()) == sent

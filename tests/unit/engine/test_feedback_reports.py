@@ -13,7 +13,7 @@ from aiortc.rtp import RtcpByePacket, RtcpReceiverInfo, RtcpRrPacket, RtcpSdesPa
 from mediacodecs.reception import count_reception
 from mediaserver.engine import layout as L
 from mediaserver.engine.rtcp_out import goodbye
-from mediaserver.engine.sender_reports import extrapolate, ntp_fixed
+from mediaserver.engine.sender_reports import extrapolate, ntp_fixed, sender_report
 from tests.unit.engine.desk import FIRST_SEQUENCE, Desk, FarEnd, Outgoing, Track
 
 NTP_2026 = 3_976_000_000 * L.SECOND + 987_654_321  # ns since 1900
@@ -294,3 +294,25 @@ def test_goodbye_names_every_stream_that_was_sent(desk: Desk) -> None:
         if k != 7:
             expected |= {int(sub.ssrc)} if k == 8 else {int(sub.ssrc), int(sub.rtx_ssrc)}
     assert len(sources) == len(set(sources)) and set(sources) == expected
+
+
+@pytest.mark.parametrize(("mode", "sent"), [(L.LIVE, 1), (L.PACED, 1), (L.WAITING, 0), (L.PARKED, 0)])
+def test_only_a_subscription_that_sends_reports(desk: Desk, mode: int, sent: int) -> None:
+    track = Track(desk.peer())
+    end = desk.peer()
+    out = Outgoing(end, track)
+    publish_report(track, NTP_2026, 90_000)
+    out.record.mode = mode
+    sender_report(desk.w, out.index)
+    assert len(sender_reports(end)) == sent
+
+
+def test_report_that_another_worker_stamped_later_than_now_is_passed_on_as_it_is(desk: Desk) -> None:
+    track = Track(desk.peer())
+    end = desk.peer()
+    out = Outgoing(end, track)
+    publish_report(track, NTP_2026, 90_000)
+    desk.w.now -= 3 * L.MS
+    sender_report(desk.w, out.index)
+    (report,) = sender_reports(end)
+    assert report.sender_info.rtp_timestamp == 90_000
