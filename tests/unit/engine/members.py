@@ -108,10 +108,12 @@ class Member(FarEnd):
         """Answer a request of the node's."""
         self.put(self.response(request, **how), sock)
 
-    def response(self, request: stun.Message, *, key: str = "", error: int = 0) -> bytes:
-        """A success response, or an error response."""
+    def response(
+        self, request: stun.Message, *, key: str = "", error: int = 0, transaction: bytes | None = None
+    ) -> bytes:
+        """A success response, or an error response; by default with the request's transaction id."""
         kind = stun.Class.ERROR if error else stun.Class.RESPONSE
-        message = stun.Message(stun.Method.BINDING, kind, transaction_id=request.transaction_id)
+        message = stun.Message(stun.Method.BINDING, kind, transaction_id=transaction or request.transaction_id)
         if error:
             message.attributes["ERROR-CODE"] = (error, "No")
         else:

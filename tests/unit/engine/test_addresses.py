@@ -167,11 +167,13 @@ def test_answers_that_anybody_could_give_prove_nothing(desk: Desk) -> None:
     member.check(new, nominate=True)
     (request,) = member.stun(new)[1]
     right = member.response(request)
-    guessed = bytearray(right)
-    guessed[19] ^= 1
+    guessed = [bytearray(request.transaction_id) for _ in range(12)]
+    for k, transaction in enumerate(guessed):
+        transaction[k] ^= 1
     member.answer(request, new, key="wrong")
     member.answer(request, new, key=member.key)
-    member.put(bytes(guessed), new)
+    for transaction in guessed:
+        member.put(member.response(request, transaction=bytes(transaction)), new)
     member.put(right, other)  # it has to come from where the question went
     member.put(right, member.sock)
     member.put(right[:-1] + bytes([right[-1] ^ 1]), new)  # a wrong fingerprint
