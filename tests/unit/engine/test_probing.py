@@ -13,7 +13,7 @@ from mediaserver.engine.layout import ADDRESS, UFRAG, WORKER
 from mediaserver.engine.tables import (
     address_key,
     address_slot,
-    clear_address,
+    drop_address,
     drop_ufrag,
     find_address,
     find_ufrag,
@@ -56,10 +56,7 @@ class Addresses:
         self.model[key] = transport
 
     def drop(self, key: Key) -> None:
-        fields = zip(*(self.rows.rows[name].tolist() for name in ("high", "low", "port", "transport")), strict=True)
-        (slot,) = (k for k, field in enumerate(fields) if field[:3] == key and field[3])
-        clear_address(self.w, slot)
-        del self.model[key]
+        drop_address(self.w, *key, self.model.pop(key))
 
     def check(self) -> None:
         for key in self.keys:
@@ -119,6 +116,16 @@ def test_key_that_is_put_again_has_one_slot_and_the_new_transport(kind: Any) -> 
     for transport in (1, 2, 3):
         for key in table.keys[:6]:
             table.put(key, transport)
+        table.check()
+
+
+def test_address_is_dropped_by_its_own_transport_only() -> None:
+    table = Addresses(random.Random(3))
+    for transport, key in enumerate(table.keys[: SLOTS - 1], start=1):
+        table.put(key, transport)
+    for key in table.keys:
+        for transport in (0, 99, 1 + table.keys.index(key) % (SLOTS - 1) + 1):
+            drop_address(table.w, *key, transport)
         table.check()
 
 
