@@ -18,7 +18,7 @@ PURE := tests/unit/mediacodecs tests/unit/packetio/test_log.py tests/unit/engine
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-unit test-pure fuzz test-e2e check format bench lock clean chromium
+.PHONY: help run test test-unit test-pure fuzz test-e2e soak check format bench lock clean chromium
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ fuzz: $(VENV)/.installed-dev ## fuzz the parsers against their plain twins, with
 
 test-e2e: $(VENV)/.installed-dev chromium ## real browsers and peers against a node
 	$(PYTEST) tests/e2e $(ARGS)
+
+soak: $(VENV)/.installed-dev ## long runs, and what needs rights of its own (network namespaces, tc)
+	$(PYTEST) tests/soak $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, format, types
 	$(BIN)/ruff check
