@@ -1,4 +1,4 @@
-"""A burst over a real line of UDP that is slow: a network namespace (unshare) and tc are needed, so `make soak` runs it."""
+"""A burst over a real line of UDP that is slow; needs a network namespace (unshare) and tc, so `make soak` runs it."""
 
 from __future__ import annotations
 
