@@ -18,7 +18,7 @@ PURE := tests/unit/mediacodecs tests/unit/packetio/test_log.py tests/unit/engine
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-unit test-pure fuzz test-e2e soak check format bench lock clean chromium
+.PHONY: help run test test-unit test-pure fuzz test-e2e soak check format bench lock clean chromium kernels
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ run: $(VENV)/.installed ## set up, compile the packet engine, start a node (CONF
 test: test-unit test-pure fuzz test-e2e ## set up, run all tests
 	@echo "All tests passed."
 
-test-unit: $(VENV)/.installed-dev ## unit tests, kernels compiled
+test-unit: $(VENV)/.installed-dev kernels ## unit tests, kernels compiled
 	$(PYTEST) tests/unit $(ARGS)
 
 test-pure: $(VENV)/.installed-dev ## pure kernels as plain Python
@@ -38,7 +38,7 @@ test-pure: $(VENV)/.installed-dev ## pure kernels as plain Python
 fuzz: $(VENV)/.installed-dev ## fuzz the parsers against their plain twins, with bounds checks
 	NUMBA_BOUNDSCHECK=1 WEIR_CACHE_DIR=$(CURDIR)/$(VENV)/var/weir-bounds $(PYTEST) tests/fuzz $(ARGS)
 
-test-e2e: $(VENV)/.installed-dev chromium ## real browsers and peers against a node
+test-e2e: $(VENV)/.installed-dev kernels chromium ## real browsers and peers against a node
 	$(PYTEST) tests/e2e $(ARGS)
 
 soak: $(VENV)/.installed-dev ## long runs, and what needs rights of its own (network namespaces, tc)
@@ -62,6 +62,10 @@ lock: $(VENV)/.installed ## write the lock files anew after a change of pyprojec
 clean: ## remove the environment, the compiled kernels and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Before tests begin, whose time is limited: compiling takes a minute, and several beside a busy neighbour.
+kernels: $(VENV)/.installed
+	@$(BIN)/python -c 'from mediaserver.engine.warm import warm; warm(lambda name, done, total: None)'
 
 chromium:
 	@scripts/need-chromium
