@@ -103,12 +103,17 @@ def bearer_of(request: web.Request, *, expired: bool = False) -> Bearer:
 
 
 def own_page_only(request: web.Request) -> None:
-    """Where a node takes requests without a token, what needs none is for its own names and pages too. Raises 401."""
+    """Where a node takes requests without a token, what needs none is for its own names and pages too. Raises 401.
+
+    A page can write headers: neither that of a proxy nor that of a token which is none makes it another's request.
+    """
     context = request.app[CONTEXT]
-    if context.tokens.spares(local=is_local(request)) and "Authorization" not in request.headers:
-        objection = context.origins.objection(client_of(request), request.headers)
-        if objection:
-            raise refused(objection)
+    if not context.tokens.spares(local=is_loopback(request.remote)):
+        return
+    if "Authorization" in request.headers:
+        bearer_of(request)
+    elif objection := context.origins.objection(client_of(request), request.headers):
+        raise refused(objection)
 
 
 def is_unlimited(request: web.Request) -> bool:
