@@ -366,7 +366,12 @@ class Transport:
         self.record.calls = int(calls)
 
     def restart_ice(self, ufrag: str, password: str, peer_password: str = "") -> None:
-        """Accept checks with new credentials (RFC 8445 9); the old ones stay good until the next restart."""
+        """Accept checks with new credentials (RFC 8445 9); the old ones stay good until the next restart.
+
+        Not when it is closed: its record may be another peer's by now, who would get these credentials.
+        """
+        if self.closed:
+            return
         row = self.record
         row.next_ufrag, row.next_password_size = hash_of(ufrag), put_text(row.next_password, password)
         row.next_peer_password_size = put_text(row.next_peer_password, hmac_key(peer_password))

@@ -19,7 +19,7 @@ from mediaserver.rooms.track import Track
 from mediaserver.signalling.context import CONTEXT
 from mediaserver.signalling.joins import resource_path
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.requests import json_body, session_of
+from mediaserver.signalling.requests import check_alive, json_body, session_of
 
 NAMES = ("active", "inactive", "layers", "viewercount")
 PERIOD = 1.0  # seconds between looks at bitrates and viewers
@@ -34,6 +34,7 @@ async def subscribe(request: web.Request) -> web.Response:
     """POST a JSON list of names (none: all of them): 201, and where the stream is."""
     session = session_of(request, Viewer)
     names = await json_body(request) if request.can_read_body else []
+    check_alive(request, session)
     if not isinstance(names, list) or not all(name in NAMES for name in names):
         raise Problem(400, f"The body is a list of event names out of {', '.join(NAMES)}.")
     streams = session.streams

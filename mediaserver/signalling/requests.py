@@ -103,12 +103,17 @@ def bearer_of(request: web.Request, *, expired: bool = False) -> Bearer:
 
 
 def own_page_only(request: web.Request) -> None:
-    """Where a node takes requests without a token, what needs none is for its own names and pages too. Raises 401."""
+    """Where a node takes requests without a token, what needs none is for its own names and pages too. Raises 401.
+
+    A page can write headers: neither that of a proxy nor that of a token which is none makes it another's request.
+    """
     context = request.app[CONTEXT]
-    if context.tokens.spares(local=is_local(request)) and "Authorization" not in request.headers:
-        objection = context.origins.objection(client_of(request), request.headers)
-        if objection:
-            raise refused(objection)
+    if not context.tokens.spares(local=is_loopback(request.remote)):
+        return
+    if "Authorization" in request.headers:
+        bearer_of(request)
+    elif objection := context.origins.objection(client_of(request), request.headers):
+        raise refused(objection)
 
 
 def is_unlimited(request: web.Request) -> bool:
@@ -193,6 +198,17 @@ async def json_body(request: web.Request) -> Any:
         raise Problem(400, f"The body is not JSON: {ascii(str(error))[1:-1][:200]}.") from error
 
 
+def ended() -> Problem:
+    """404 for a session that is none, or is one no more."""
+    return Problem(404, "There is no such session, or it has ended.")
+
+
+def check_alive(request: web.Request, session: Session) -> None:
+    """Raise Problem 404 when a session has ended since `session_of`, as it may while a body comes."""
+    if session.id not in request.app[CONTEXT].sessions.sessions:
+        raise ended()
+
+
 def session_of(request: web.Request, kind: type[Any]) -> Session:
     """The session that the path names, checked against who asks. Raises Problem 401, 403 or 404.
 
@@ -201,7 +217,7 @@ def session_of(request: web.Request, kind: type[Any]) -> Session:
     bearer = bearer_of(request, expired=True)
     session = request.app[CONTEXT].sessions.sessions.get(request.match_info["id"])
     if session is None or not isinstance(session.participant, kind) or session.room.name != request.match_info["room"]:
-        raise Problem(404, "There is no such session, or it has ended.")
+        raise ended()
     if bearer.room is not None and bearer.room != session.room.name:
         raise Problem(403, "The token is for another room.")
     if bearer.identity is not None and bearer.identity != session.identity:

@@ -21,6 +21,7 @@ from mediaserver.signalling.problems import Problem
 from mediaserver.signalling.requests import (
     accepts,
     bearer_of,
+    check_alive,
     json_body,
     limit_joins,
     name_of,
@@ -92,6 +93,7 @@ async def choose_layer(request: web.Request) -> web.Response:
     """POST {mediaId?, encodingId?, maxSpatialLayerId?, maxTemporalLayerId?}."""
     session = session_of(request, Viewer)
     body = await json_body(request)
+    check_alive(request, session)
     if not isinstance(body, dict):
         raise Problem(400, "The body is not a JSON object.")
     assert isinstance(session.participant, Viewer)

@@ -15,7 +15,16 @@ from mediaserver.signalling.ice_servers import ice_links
 from mediaserver.signalling.joins import counted, created, resource_path
 from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.requests import accepts, bearer_of, limit_joins, name_of, session_of, share_of, text_body
+from mediaserver.signalling.requests import (
+    accepts,
+    bearer_of,
+    check_alive,
+    limit_joins,
+    name_of,
+    session_of,
+    share_of,
+    text_body,
+)
 
 FRAGMENT = "application/trickle-ice-sdpfrag"
 
@@ -84,6 +93,7 @@ def patch_for(kind: type[Any]) -> Any:
         """PATCH a fragment: 204 for candidates, which a lite agent has no use for; 200 for an ICE restart."""
         session = session_of(request, kind)
         text = await text_body(request, FRAGMENT)
+        check_alive(request, session)
         restart = check_etag(request, session.etag)
         try:
             fragment = parse_fragment(text)

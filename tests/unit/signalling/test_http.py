@@ -283,3 +283,34 @@ async def test_loopback_needs_no_token_where_that_is_said_unless_it_is_a_proxy()
         assert (await node.ask("POST", "/whep/a/b", data=OFFER, headers=SDP))[0] == 201
         await node.refused(401, "POST", "/whep/a/b", data=OFFER, headers=SDP | {"X-Forwarded-For": "192.0.2.1"})
         await node.refused(401, "POST", "/whep/a/b", data=OFFER, headers=SDP | token("a", secret="x" * 40))
+
+
+async def ended_meanwhile(
+    node: Running, method: str, path: str, body: bytes, headers: dict[str, str], then: Joined
+) -> str:
+    """The answer to a request whose session ends, and whose record is another's, before its body comes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.node.config.http.port)
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Connection: close", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    writer.write("\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
+    assert b" 100 " in await reader.readuntil(b"\r\n\r\n")  # its handler waits for the body
+    assert (await node.ask("DELETE", then.location))[0] == 200
+    writer.write(body)
+    answer = (await reader.read()).decode()
+    writer.close()
+    return answer
+
+
+async def test_body_that_comes_after_its_session_has_ended_changes_nothing(node: Running) -> None:
+    (worker,) = node.node.engine.workers
+    for method, more, body, headers in (
+        ("PATCH", "", PATCH.encode(), FRAGMENT | {"If-Match": "*"}),
+        ("POST", "/layer", b'{"maxTemporalLayerId": 0}', {"Content-Type": "application/json"}),
+        ("POST", "/sse", b"[]", {"Content-Type": "application/json"}),
+    ):
+        viewer = await node.join("/whep/a/b", connect=False)
+        answer = await ended_meanwhile(node, method, viewer.location + more, body, headers, viewer)
+        assert answer.startswith("HTTP/1.1 404 "), answer
+    await until(lambda: worker.transport_used == 0)
+    await asyncio.sleep(0)
+    assert not worker.ufrags.rows["transport"].any(), "credentials that nobody has are accepted for ever"

@@ -87,6 +87,15 @@ async def test_metrics_are_for_no_page_of_another_origin() -> None:
         assert status == 200 and "Access-Control-Allow-Origin" not in headers
 
 
+@pytest.mark.parametrize("sections", TRUST, ids=["no-token", "loopback"])
+async def test_headers_that_a_page_can_write_open_no_metrics(sections: dict[str, Any]) -> None:
+    async with running(**sections) as node:
+        for written in ({"X-Forwarded-For": "192.0.2.1"}, {"Via": "1.1 a"}, {"Authorization": "Bearer a.b.c"}):
+            await node.refused(401, "GET", "/metrics", headers={"Host": "evil.example:7880"} | written)
+        good = token("a") | {"Host": "evil.example:7880"}
+        assert (await node.ask("GET", "/metrics", headers=good))[0] == 200
+
+
 async def test_page_can_t_be_framed_and_runs_its_own_files_only(node: Running) -> None:
     for path in ("/", "/app.js", "/style.css", "/icon.svg"):
         status, headers, body = await node.ask("GET", path)
