@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
 from tests.e2e.browser import Tabs, launch
-from tests.e2e.node import Node
+from tests.e2e.node import PATIENT, Node
 
 MakeNode = Callable[..., Any]
 
@@ -21,7 +21,7 @@ async def node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
     """The node that tests share; each uses rooms of its own."""
     async with Node(tmp_path_factory.mktemp("node")) as running:
         yield running
-        await running.stop()
+        await running.stop(PATIENT)
         assert not running.errors(), running.errors()
 
 
@@ -30,7 +30,7 @@ async def strict_node(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     """One that takes nobody without a token."""
     async with Node(tmp_path_factory.mktemp("strict-node"), auth={"required": True}) as running:
         yield running
-        await running.stop()
+        await running.stop(PATIENT)
         assert not running.errors(), running.errors()
 
 

@@ -214,6 +214,7 @@ async def test_server_that_takes_all_and_sends_nothing_has_no_joins(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.timeout(300, func_only=True)  # on a busy machine; nothing here depends on how long it takes
 async def test_server_that_stops_sending_is_noticed(tmp_path: Path) -> None:
     async with aiortc_server("--stop-after", "50") as (url, _):
         scenario = scenario_of(
@@ -225,7 +226,7 @@ async def test_server_that_stops_sending_is_noticed(tmp_path: Path) -> None:
             media={"camera": CAMERA},
             joins={"rate": 200, "timeout": 60},
         )
-        results = await run(scenario, seconds=120)
+        results = await run(scenario, seconds=200)
     story = seen(results)
     assert results.verdict == "failed" and "no media came for anybody in" in told(results), story
     assert {fault.group: fault.count for fault in results.faults} == {"audience": 4}, story

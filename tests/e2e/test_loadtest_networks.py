@@ -98,6 +98,7 @@ async def test_loss_on_the_way_to_the_server_is_repaired_by_the_publisher(node: 
     assert figure(results, "decode.frames") > 0 and figure(results, "decode.errors") == 0, story
 
 
+@pytest.mark.timeout(300, func_only=True)  # on a busy machine; nothing here depends on how long it takes
 async def test_killed_clients_say_nothing_and_the_others_see_nothing(node: Node, tmp_path: Path) -> None:
     results = await run(
         scenario_of(
@@ -107,7 +108,9 @@ async def test_killed_clients_say_nothing_and_the_others_see_nothing(node: Node,
             duration=5,
             subscribers=[{"name": "audience", "count": 6}],
             actions=[{"at": 2.5, "do": "kill", "group": "audience", "count": 4}],  # between two points of the series
-        )
+            joins={"rate": 200, "timeout": 60},
+        ),
+        seconds=200,
     )
     story = seen(results)
     assert not results.faults, story
