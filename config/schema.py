@@ -234,7 +234,10 @@ class Limits(Section):
     participants_per_room: int = Field(default=1000, ge=1, le=1 << 20, description="Participants of one room.")
     handshakes: int = Field(default=256, ge=1, le=65536, description="Unfinished handshakes at once, per node.")
     handshakes_per_source: int = Field(
-        default=64, ge=1, le=65536, description="Unfinished handshakes at once from one source address."
+        default=64,
+        ge=1,
+        le=65536,
+        description="Unfinished handshakes at once from one source address; those with many tracks count as several.",
     )
     join_timeout: Seconds = Field(
         default=30.0, description="Seconds from the answer to the peer's first connectivity check."
@@ -248,12 +251,14 @@ class Limits(Section):
         default=32, ge=1, le=256, description="Tracks forwarded to one participant."
     )
     sessions_per_identity: int = Field(
-        default=4,
+        default=2,
         ge=2,
         le=64,
         description="Sessions that publish, or are about to, of one identity; an unfinished one makes way for a newer.",
     )
-    viewers_per_source: int = Field(default=256, ge=1, le=1 << 20, description="Viewers from one source address.")
+    viewers_per_source: int = Field(
+        default=256, ge=1, le=1 << 20, description="Viewers from one source address; four tracks count as one."
+    )
     ice_timeout: float = Field(
         default=20.0,
         ge=1,
@@ -266,6 +271,12 @@ class Limits(Section):
     joins_burst: int = Field(default=20, ge=1, le=100_000, description="Joins at once from one source address.")
     unlimited_loopback_joins: bool = Field(
         default=False, description="Whether loopback addresses are free of the limits per source."
+    )
+    requests_per_second: float = Field(
+        default=100.0, gt=0, le=100_000, description="HTTP requests per second from one source, in the long run."
+    )
+    requests_burst: int = Field(
+        default=1000, ge=1, le=1_000_000, description="HTTP requests at once from one source; beyond: 429."
     )
     refusals_per_second: float = Field(
         default=5.0, gt=0, le=100_000, description="Refused requests per second from one source, in the long run."

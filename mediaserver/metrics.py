@@ -160,6 +160,7 @@ def tables(worker: Worker) -> dict[str, Any]:
     return {
         "transports": worker.transport_slots,
         "layers": worker.layer_slots,
+        "feeds": worker.feed_slots,
         "subscriptions": worker.subscription_slots,
         "publishers": worker.twcc_slots,
         **{slots.what.replace(" ", "_"): slots for slots in worker.logs.slots.values()},

@@ -72,11 +72,13 @@ class LogStore:
 
     def give(self, kind: int, place: int) -> None:
         """Return a place whose log nobody reads any more; its memory goes back to the system."""
-        if (faulting := self._faulting.pop((kind, place), None)) is not None:
-            if not faulting.cancel():
-                faulting.result()
-            PacketLog(self.region, self._offset(kind, place)).free()
-        self.slots[kind].give(place)
+        try:
+            if (faulting := self._faulting.pop((kind, place), None)) is not None:
+                if not faulting.cancel():
+                    faulting.result()
+                PacketLog(self.region, self._offset(kind, place)).free()
+        finally:
+            self.slots[kind].give(place)
 
     def close(self) -> None:
         """The node ends: no log is used any more."""

@@ -17,6 +17,7 @@ from mediaserver.engine.engine import Need
 from mediaserver.signalling.offers import PublisherOffer, SubscriberOffer
 from mediaserver.signalling.problems import Problem
 
+TRACKS_OF_ONE = 4  # tracks of a viewer who counts as one: two publishers' sound and picture
 RETRY = {"Retry-After": "5"}
 
 
@@ -27,19 +28,19 @@ class Quota:
         self.limit, self.refusal = limit, refusal
         self._held: Counter[Hashable] = Counter()
 
-    def take(self, holder: Hashable | None) -> None:
-        """One more. Raises Problem 429."""
+    def take(self, holder: Hashable | None, weight: int) -> None:
+        """So much more. Raises Problem 429."""
         if holder is None:
             return
-        if self._held[holder] >= self.limit:
+        if self._held[holder] + weight > self.limit and self._held[holder]:
             raise Problem(429, self.refusal.format(self.limit), headers=RETRY, reason="share")
-        self._held[holder] += 1
+        self._held[holder] += weight
 
-    def give(self, holder: Hashable | None) -> None:
-        """One less."""
+    def give(self, holder: Hashable | None, weight: int) -> None:
+        """So much less."""
         if holder is None:
             return
-        self._held[holder] -= 1
+        self._held[holder] -= weight
         if self._held[holder] <= 0:
             del self._held[holder]
 
@@ -58,9 +59,9 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.viewers = Quota(limits.viewers_per_source, "This address has {} viewers, which is its share of the node.")
+        self.viewers = Quota(limits.viewers_per_source, "This address has its share of the node: {} viewers.")
         self.handshakes = Quota(
-            limits.handshakes_per_source, "This address has {} unfinished handshakes, which is its share of the node."
+            limits.handshakes_per_source, "This address has its share of the node: {} unfinished handshakes."
         )
 
     def publishing(self, offer: PublisherOffer) -> Need:
@@ -85,16 +86,21 @@ class Admission:
             raise Problem(403, detail, reason="share")
 
 
+def weight_of(need: Need) -> int:
+    """How many a join counts as: a publisher as its layers, a viewer as a quarter of its tracks; at least as one."""
+    return max(1, need.audio + need.video + need.subscriptions // TRACKS_OF_ONE)
+
+
 class Hold:
     """What a session holds of the quotas: given back once, whatever way it ends."""
 
     def __init__(self) -> None:
         self._held = ExitStack()
 
-    def take(self, quota: Quota, holder: Hashable | None) -> None:
+    def take(self, quota: Quota, holder: Hashable | None, weight: int) -> None:
         """Raises Problem 429."""
-        quota.take(holder)
-        self._held.callback(quota.give, holder)
+        quota.take(holder, weight)
+        self._held.callback(quota.give, holder, weight)
 
     def release(self) -> None:
         """Give all of it back."""

@@ -13,7 +13,7 @@ from mediaserver.signalling.connections import Connection
 from mediaserver.signalling.context import CONTEXT, Context
 from mediaserver.signalling.cors import add_cors, allowed_methods, options
 from mediaserver.signalling.problems import Problem
-from mediaserver.signalling.requests import bearer_of, count_refusal, own_page_only
+from mediaserver.signalling.requests import bearer_of, count_refusal, limit_requests, own_page_only
 
 log = get_logger("weir.http")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,9 +22,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every error into a JSON problem, and answer OPTIONS for every resource."""
-    if request.method == "OPTIONS":
-        return options(request)
     try:
+        limit_requests(request)
+        if request.method == "OPTIONS":
+            return options(request)
         return await handler(request)
     except Problem as problem:
         return count_refusal(request, problem).response()

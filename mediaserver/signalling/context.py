@@ -35,6 +35,7 @@ class Context:
         self.origins = Origins(config)
         self.proxies = Proxies(config.http.trusted_proxies, config.http.base_path)
         self.joins = RateLimit(limits.joins_per_second, limits.joins_burst)
+        self.requests = RateLimit(limits.requests_per_second, limits.requests_burst)
         self.refusals = RateLimit(limits.refusals_per_second, limits.refusals_burst)
 
 

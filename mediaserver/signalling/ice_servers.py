@@ -32,9 +32,9 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def ice_links(config: Config, name: str) -> list[str]:
-    """Links to the configured servers; `name` tells sessions apart in the TURN server's log."""
-    links = []
+def ice_links(config: Config, session: str) -> list[str]:
+    """Links to the configured servers. A hash tells sessions apart in the TURN server's log, where no id should be."""
+    links, name = [], hashlib.sha256(session.encode()).hexdigest()[:16]
     for server in config.ice_servers:
         found = credentials(server, name, time.time())
         more = ""

@@ -71,8 +71,9 @@ class Origins:
 
     def objection(self, client: Client, headers: Headers) -> str | None:
         """A sentence that says why this request can't go without a token; None when it can."""
-        if not self.is_own_name(client.host):
-            shown = client.host[:SHOWN] or "nothing"
+        asked = [client.host, *headers.getall("Host", [])]  # a page can write what a proxy says, but never Host
+        if strange := [host for host in asked if not self.is_own_name(host)]:
+            shown = strange[0][:SHOWN] or "nothing"
             return f"Without a token this node answers to its own names only (http.names), and {shown!a} is none."
         pages, sites = headers.getall("Origin", []), headers.getall("Sec-Fetch-Site", [])
         foreign = [one for one in pages if not self.is_own_page(one, client)]

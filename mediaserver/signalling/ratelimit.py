@@ -25,12 +25,12 @@ class RateLimit:
         self.rate, self.burst = rate, burst
         self._sources: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, source: str, now: float) -> float:
-        """Count one from a source. 0: granted; else the seconds to wait."""
+    def take(self, source: str, now: float, cost: float = 1.0) -> float:
+        """Count one from a source, or what costs as much as so many. 0: granted; else the seconds to wait."""
         source, wait = source_of(source), self.wait(source, now)
         if self.rate > 0:
             left = self._left(source, now)
-            self._sources[source] = (left if wait else left - 1.0, now)
+            self._sources[source] = (left if wait else left - cost, now)
             self._sources.move_to_end(source)
             if len(self._sources) > MAX_SOURCES:
                 self._sources.popitem(last=False)

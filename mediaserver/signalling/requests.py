@@ -35,6 +35,7 @@ PAYER = web.RequestKey("payer", str)
 """Whose bucket of refusals a request draws on."""
 JUDGED = web.RequestKey("judged", bool)
 CLOSE = {"Connection": "close"}  # what is left of a broken body can't be told from the next request
+COSTLY = 10.0  # requests that one for all metrics counts as: it takes some milliseconds
 BROKEN = (web.RequestPayloadError, HttpProcessingError)
 
 
@@ -142,6 +143,18 @@ def count_refusal(request: web.Request, problem: Problem) -> Problem:
     payer = request.get(PAYER) or source_of_request(request)
     wait = request.app[CONTEXT].refusals.take(payer, time.monotonic())
     return too_often(wait, "requests that had to be refused") if wait > 0 else problem
+
+
+def limit_requests(request: web.Request) -> None:
+    """Count a request of whatever kind from this source. Raises Problem 429, after which the connection is closed."""
+    if is_unlimited(request):
+        return
+    cost = COSTLY if request.path.endswith("/metrics") else 1.0
+    wait = request.app[CONTEXT].requests.take(source_of_request(request), time.monotonic(), cost)
+    if wait > 0:
+        problem = too_often(wait, "requests")
+        problem.headers |= CLOSE
+        raise problem
 
 
 def limit_joins(request: web.Request) -> None:

@@ -18,7 +18,7 @@ from mediaserver.rooms.room import Publisher, Room, Viewer, stream_name
 from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
 from mediaserver.signalling.addresses import candidates
-from mediaserver.signalling.admission import RETRY, Admission, Hold
+from mediaserver.signalling.admission import RETRY, Admission, Hold, weight_of
 from mediaserver.signalling.answers import LocalTrack, LocalTransport, answer_publisher, answer_subscriber
 from mediaserver.signalling.negotiation import NegotiationError, read_publisher_offer, read_subscriber_offer
 from mediaserver.signalling.offers import Offer, PublishedMedia, PublisherOffer, SubscriberOffer
@@ -64,6 +64,7 @@ class Session:
 class Joining:
     """What a join has taken so far, so that one that fails gives all of it back."""
 
+    source: str | None
     share: Hold = field(default_factory=Hold)
     handshake: Hold = field(default_factory=Hold)
     peer: Peer | None = None
@@ -116,18 +117,18 @@ class Sessions:
     ) -> tuple[Session, str]:
         """Let a viewer of `target` in; returns its session and the answer. Raises Problem."""
 
-        def join(room: Room, joining: Joining) -> tuple[Session, str]:
-            joining.share.take(self.admission.viewers, source)
-            return self._watch(room, target, identity, sdp, layer, lag, joining)
-
-        return self._join("whep", room_name, source, join)
+        return self._join(
+            "whep",
+            room_name,
+            source,
+            lambda room, joining: self._watch(room, target, identity, sdp, layer, lag, joining),
+        )
 
     def _join(self, kind: str, room_name: str, source: str | None, join: Join) -> tuple[Session, str]:
-        joining = Joining()
+        joining = Joining(source)
         try:
             room = self._room(room_name)
             try:
-                joining.handshake.take(self.admission.handshakes, source)
                 session, answer = join(room, joining)
             finally:
                 self._forget_if_empty(room)
@@ -192,6 +193,7 @@ class Sessions:
     def _publish(self, room: Room, identity: str, sdp: str, joining: Joining) -> tuple[Session, str]:
         offer = read_publisher_offer(sdp)
         need = self.admission.publishing(offer)
+        joining.handshake.take(self.admission.handshakes, joining.source, weight_of(need))
         self._make_way(room, identity)
         peer = self._peer(room, offer, need, joining, publishing=True)
         set_receiving(peer, offer)
@@ -212,7 +214,10 @@ class Sessions:
         self, room: Room, target: str, identity: str, sdp: str, layer: str | None, lag: int, joining: Joining
     ) -> tuple[Session, str]:
         offer = read_subscriber_offer(sdp)
-        peer = self._peer(room, offer, self.admission.watching(offer), joining, publishing=False)
+        need = self.admission.watching(offer)
+        joining.share.take(self.admission.viewers, joining.source, weight_of(need))
+        joining.handshake.take(self.admission.handshakes, joining.source, weight_of(need))
+        peer = self._peer(room, offer, need, joining, publishing=False)
         name = stream_name(room.name, target)
         set_sending(peer, offer)
         subscriptions, tracks = [], []
