@@ -28,7 +28,8 @@ MS = 1_000_000  # ns
 SECOND = 1000 * MS
 
 # States of a record
-FREE, OPEN, CLOSING = 0, 1, 2  # CLOSING: the worker has let go of it, it is control's again
+# CLOSING: the worker has let go of it, it is control's again. ENDING: it is about to, and still looks at it
+FREE, OPEN, CLOSING, ENDING = 0, 1, 2, 3
 
 # Commands, control to worker: (op, index, a, b)
 (

@@ -2,7 +2,8 @@
 
 A removal can't be cut short: one command takes a whole tree, inside the worker and between two packets, and is
 acknowledged once, by the record's state, which control reads in its own time (`engine.removals`). After it nothing of
-the worker points to the record, so control may free what it held and use the index again.
+the worker points to the record, so control may free what it held and use the index again. Until then the state is
+ENDING: control reads at any time, and would take CLOSING in the middle of the work for its end.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mediaserver.engine.access import (
     subscription_of,
     transport_of,
 )
-from mediaserver.engine.layout import CLOSING, FEED, LAYER, OPEN, SUBSCRIPTION, TRANSPORT
+from mediaserver.engine.layout import CLOSING, ENDING, FEED, LAYER, OPEN, SUBSCRIPTION, TRANSPORT
 from mediaserver.engine.lists import remove_waiting
 from mediaserver.engine.paths import drop_paths
 from mediaserver.engine.ring import wake
@@ -116,14 +117,14 @@ def let_go(w: Any, index: int) -> None:
     detach(w, index)
     sub = subscription_of(w, index)
     sub.feed = 0
-    sub.state = CLOSING
+    sub.state = ENDING
 
 
 @kernel
 def close_layer(w: Any, index: int) -> None:
     """Close a layer and its own feed; who reads it is released after."""
     layer = layer_of(w, index)
-    layer.state = CLOSING
+    layer.state = ENDING
     layer.active = 0
     close_feed(w, int64(layer.feed))
 
@@ -141,7 +142,7 @@ def close_feed(w: Any, index: int) -> None:
         if not gone(feed):
             log_at(feed.log).readers[w.index] = 0
         w.foreign_feeds -= 1
-    feed.state = CLOSING
+    feed.state = ENDING
 
 
 @kernel
@@ -151,9 +152,9 @@ def release_readers(w: Any) -> None:
         sub = subscription_of(w, index)
         if sub.state != OPEN:
             continue
-        if sub.target and feed_of(w, sub.target).state == CLOSING:
+        if sub.target and feed_of(w, sub.target).state == ENDING:
             remove_waiting(w, index)
-        if sub.feed and feed_of(w, sub.feed).state == CLOSING:
+        if sub.feed and feed_of(w, sub.feed).state == ENDING:
             detach(w, index)
             sub.feed = 0
 

@@ -151,6 +151,8 @@ def await_room(w: Any, error: int) -> bool:
     socket.fd, socket.events, socket.revents = w.fd, POLLOUT, 0
     ppoll(w.poll.ctypes.data, 1 if error == EAGAIN else 0, w.timeout.ctypes.data, 0)  # without memory it has room
     spent = max(clock(w) - before, MICROSECOND)
+    if spent > STALL:  # the thread stood still, which is for `tell_time` to see: that was no wait, and no time of peers
+        spent = left
     w.flush_left -= spent
     w.patience -= spent
     w.now += spent

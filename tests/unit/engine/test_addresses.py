@@ -13,8 +13,10 @@ from mediaserver.engine.commands import take_commands
 from mediaserver.engine.handles import hash_of, put_text
 from mediaserver.engine.paths import HELD, SILENT
 from mediaserver.engine.questions import FIRST_WAIT
+from mediaserver.engine.receive import receive_round
 from mediaserver.engine.rtcp_out import goodbye
 from mediaserver.engine.send import send_single
+from mediaserver.engine.worker import RECEIVE_SLOTS
 from packetio.memory import Table
 from tests.unit.engine.desk import Desk
 from tests.unit.engine.members import Member, port
@@ -131,6 +133,18 @@ def test_address_that_media_goes_to_stays_however_many_others_are_checked(desk: 
     assert member.record.packets_in == 2 * len(sockets)
 
 
+def test_answer_goes_to_who_asked_however_much_comes_before_it_leaves(desk: Desk) -> None:
+    """Where an answer goes lies in the receive slot of the check, which the next batch uses again."""
+    member = Member(desk)
+    stranger = member.another()
+    server = desk.sock.getsockname()
+    member.sock.sendto(member.request(), server)
+    for _ in range(2 * RECEIVE_SLOTS):
+        stranger.sendto(b"\xff" * 20, server)
+    receive_round(desk.w)
+    assert len(member.stun()[0]) == 1 and member.waiting(stranger) == []
+
+
 # What moves media
 
 
@@ -180,6 +194,24 @@ def test_answers_that_anybody_could_give_prove_nothing(desk: Desk) -> None:
     assert member.remote == port(member.sock)
     member.put(right, new)
     assert member.remote == port(new)
+
+
+def test_answer_proves_no_address_that_has_the_place_of_the_one_that_was_asked(desk: Desk) -> None:
+    """Else a member could be asked at its own address, and answer with a forged one."""
+    member = Member(desk)
+    member.connect()
+    asked, *others = (member.another() for _ in range(L.ADDRESSES))
+    desk.w.now += 1
+    member.check(asked, nominate=True)
+    (request,) = member.stun(asked)[1]
+    for sock in others:
+        desk.w.now += 1
+        member.check(sock)
+        member.waiting(sock)
+    for sock in others:
+        member.answer(request, sock)
+    assert member.remote == port(member.sock)
+    assert int(member.record.path_valid.sum()) == 1, "the one of the handshake"
 
 
 def test_address_that_is_not_nominated_waits_until_the_old_one_is_silent(desk: Desk) -> None:

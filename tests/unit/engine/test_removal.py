@@ -9,16 +9,20 @@ import random
 from collections.abc import AsyncIterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mediacodecs import frame as codecs
 from mediaserver.engine import layout as L
 from mediaserver.engine.commands import take_commands
 from mediaserver.engine.engine import Engine, EngineFull, Layer, Need, Subscription
+from mediaserver.engine.receive import handle_rtp
+from mediaserver.engine.removal import close_feed, close_layer, let_go
 from mediaserver.engine.ring import TAIL, emit
+from mediaserver.engine.send import send_single
 from mediaserver.engine.worker import COMMAND_SLOTS
 from packetio.log import load_acquire_py
-from packetio.memory import PAGE
+from packetio.memory import PAGE, Table
 from tests.unit.engine.peers import KEY, Peer, build, small_config, until
 
 VIDEO = {"kind": L.VIDEO, "rid": None, "ssrc": None, "rtx_ssrc": None, "clock_rate": 90000}
@@ -74,6 +78,12 @@ def used(engine: Engine) -> list[tuple[int, ...]]:
 
 def nothing(engine: Engine) -> bool:
     return used(engine) == [(0,) * 6] * len(engine.workers) and not any(len(w.removals) for w in engine.workers)
+
+
+def known(engine: Engine) -> int:
+    """Addresses and ICE names that the workers would still take for somebody's."""
+    tables = [table for w in engine.workers for table in (w.addresses, w.ufrags)]
+    return sum(int((table.rows["transport"] != 0).sum()) for table in tables)
 
 
 def publish(peer: Peer, **more: Any) -> Layer:
@@ -183,6 +193,24 @@ async def test_log_is_free_when_every_worker_that_reads_it_has_let_go(still: Sti
     assert int(owner.counters.foreign_feeds) == int(still.engine.workers[1].counters.foreign_feeds) == 0
 
 
+@pytest.mark.parametrize("part", ["subscription", "layer", "feed"])
+async def test_removal_that_control_sees_half_done_is_not_taken_for_done(still: Still, part: str) -> None:
+    publisher, viewer = still.peer(0), still.peer(1)
+    layer = publish(publisher)
+    one = subscribe(viewer, None if part == "layer" else layer)
+    still.run(0)
+    still.run(1)
+    before, here, there = used(still.engine), *(worker.counters for worker in still.engine.workers)
+    if part == "subscription":
+        one.close()
+        let_go(there, one.index)
+    else:
+        layer.close()
+        close_layer(here, layer.index) if part == "layer" else close_feed(there, int(one.record.target))
+    still.engine._settle()
+    assert used(still.engine) == before
+
+
 async def test_subscription_that_is_closed_sends_no_commands(still: Still) -> None:
     peer = still.peer()
     one = subscribe(peer)
@@ -224,6 +252,47 @@ async def test_peer_adds_and_removes_tracks_all_day(engine: Engine) -> None:
     await peer.transport.close()
     peer.close()
     assert nothing(engine)
+
+
+async def test_stream_of_a_layer_that_is_gone_is_as_new(engine: Engine) -> None:
+    """Whoever holds an SSRC again begins anew: libsrtp would take the first packets of the next life for replays."""
+    peer = Peer(engine, engine.workers[0])
+    peer.transport.set_receiving(kinds={}, codecs={VP8_TYPE: codecs.VP8}, repairs={}, twcc=False)
+    await peer.connect()
+    sealed = peer.sender.protect(build(KEYFRAME, pt=VP8_TYPE, seq=1, ts=9000, ssrc=77))
+    for _ in range(3):
+        layer = publish(peer)
+        peer.sock.sendto(sealed, peer.server)
+        await until(lambda layer=layer: int(layer.log.header.received_packets) == 1)
+        await layer.close()
+    await peer.transport.close()
+    peer.close()
+
+
+async def test_packet_that_comes_while_its_peer_is_let_go_touches_nothing_of_it(still: Still) -> None:
+    """The command that removes the peer is taken in the middle of the packet, as one that adds its layer would be."""
+    peer = still.peer()
+    still.run()
+    worker, row = peer.transport.worker, peer.transport.record
+    told = worker.events.produced
+    peer.transport.close()
+    sealed = peer.sender.protect(build(KEYFRAME, pt=VP8_TYPE, seq=1, ts=9000, ssrc=77))
+    worker.receive_slots.data.rows[: len(sealed)] = np.frombuffer(sealed, np.uint8)
+    handle_rtp(worker.counters, peer.transport.index, 0, len(sealed), 0)
+    assert row.packets_in == 1 and int(row.state) == L.CLOSING
+    assert row.ssrc_count == 0 and worker.events.produced == told
+
+
+async def test_nothing_that_is_queued_points_to_a_record_that_is_controls_again(still: Still) -> None:
+    peer = still.peer()
+    still.run()
+    w, data = peer.transport.worker.counters, Table(np.dtype("u1"), 100)
+    peer.transport.record.remote_size, w.fd = 16, -1
+    send_single(w, peer.transport.record, data.address, 100)
+    assert w.queued == 1
+    peer.transport.close()
+    take_commands(w)
+    assert w.queued == 0
 
 
 async def test_stream_that_was_refused_is_taken_when_a_layer_for_it_comes(engine: Engine) -> None:
@@ -272,6 +341,8 @@ async def test_after_a_storm_of_joins_and_leaves_every_count_is_what_it_was(engi
             all_of_them.append(peer)
             if chance.random() < 0.8:
                 await peer.connect()
+            for _ in range(chance.randrange(3)):
+                peer.transport.restart_ice(os.urandom(4).hex(), os.urandom(12).hex())
             try:
                 for k in range(chance.randrange(3)):
                     publish(peer, mid=str(k))
@@ -288,10 +359,12 @@ async def test_after_a_storm_of_joins_and_leaves_every_count_is_what_it_was(engi
             one = chance.choice(people).transport
             for part in chance.sample([*one.layers, *one.subscriptions], k=min(1, len(one.layers))):
                 part.close()
+    assert known(engine) > 0
     for peer in people:
         peer.transport.close()
         peer.close()
     await until(lambda: nothing(engine))
+    assert known(engine) == 0
     assert (used(engine), descriptors()) == (before, files)
     assert not engine.transports and not engine.layers and not engine.subscriptions and not engine.foreign
     assert all(peer.contexts.inbound == 0 for peer in all_of_them if int(peer.connected.done()))

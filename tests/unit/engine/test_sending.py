@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,7 +23,7 @@ from structlog.testing import capture_logs
 from mediaserver.engine import layout as L
 from mediaserver.engine.buffers import report_buffers
 from mediaserver.engine.loop import MAX_WORKERS, forward_news
-from mediaserver.engine.send import PATIENCE_FLUSHES, SINGLY, flush, queue_message
+from mediaserver.engine.send import PATIENCE_FLUSHES, SINGLY, STALL, flush, queue_message
 from packetio.batch import bind_udp
 from packetio.memory import Table
 from tests.unit.engine.desk import Desk, FarEnd
@@ -151,6 +155,22 @@ def test_socket_that_stays_full_is_waited_for_less_and_less(desk: Desk, slow: Sl
     queue(desk, end, 20)
     flush(desk.w)
     assert desk.w.send_waits > waits
+
+
+def test_stop_of_the_process_while_a_full_socket_is_waited_for_is_no_wait_and_no_silence_of_peers() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.engine.stopped_line"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join((".", "codecs"))},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5 * STALL / L.SECOND)  # it is the stop itself
+        process.send_signal(signal.SIGCONT)
+        print("go", file=process.stdin, flush=True)
+        waited, patience, awake_since, dropped = map(int, process.stdout.readline().split())
+    assert waited < STALL and patience > 0 and awake_since > 0 and dropped == 0
 
 
 def test_full_socket_is_no_reason_to_send_no_more_trains(desk: Desk, slow: Slow) -> None:

@@ -29,6 +29,7 @@ from tests.unit.engine.desk import Desk, Track
 from tests.unit.engine.peers import Peer, build, small_config, until
 from tests.unit.engine.test_cursors import Stream, Viewer
 from tests.unit.engine.test_forwarding import VP8_TYPE, vp8
+from tests.unit.engine.test_sending import LONG, Slow, wait_for_full_socket
 
 SET_CHANGES = 200_000
 
@@ -135,6 +136,29 @@ def test_worker_that_has_yet_to_look_is_not_woken_again(desk: Desk) -> None:
     assert mark(desk.w.news, 63) and not mark(desk.w.news, 63)
     stream.announce()
     assert mark(desk.w.news, 3) and mark(desk.w.news, 63)
+
+
+def test_news_that_come_while_the_log_is_being_read_are_looked_at_again(desk: Desk) -> None:
+    """The reader is held up by a full socket in the middle of it; the writer must find it in want of a call."""
+    stream, slow = Foreign(desk), Slow(desk)
+    viewers = [Viewer(desk, stream) for _ in range(12)]
+    for viewer in viewers:
+        slow.direct(viewer.end)
+        viewer.watch(stream)
+    desk.w.send_wait, desk.w.out_size = LONG, 1  # flushed before each viewer's packet
+    stream.put(key=True)
+    mark(desk.w.news, stream.track.feed_index)
+    working = threading.Thread(target=forward_news, args=(desk.w,))
+    working.start()
+    try:
+        wait_for_full_socket(desk)
+        assert mark(desk.w.news, stream.track.feed_index)
+    finally:
+        while working.is_alive():
+            slow.waiting()
+        working.join()
+        slow.close()
+    assert desk.worker.news.rows.any()
 
 
 @pytest.mark.parametrize("used_again", [False, True])
