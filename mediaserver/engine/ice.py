@@ -56,14 +56,18 @@ def handle_stun(w: Any, slot: int, size: int, control_size: int) -> None:
     w.stun_in += 1
     if parse_stun(b, 0, size, stun) != 0 or stun.integrity_at == 0:
         w.drop_stun += 1
-    elif stun.fingerprint_at and not fingerprint_ok(b, 0, stun):
-        w.drop_stun += 1
     elif stun.kind == BINDING_REQUEST:
         handle_check(w, b, slot, size, control_size)
-    elif stun.kind == BINDING_SUCCESS or stun.kind == BINDING_ERROR:
+    elif (stun.kind == BINDING_SUCCESS or stun.kind == BINDING_ERROR) and whole(b, stun):
         handle_answer(w, b, slot, size, control_size)
     else:
         w.drop_stun += 1
+
+
+@kernel
+def whole(b: Any, stun: Any) -> bool:
+    """Whether the FINGERPRINT is right or missing."""
+    return stun.fingerprint_at == 0 or fingerprint_ok(b, 0, stun)
 
 
 @kernel
@@ -76,7 +80,8 @@ def handle_check(w: Any, b: Any, slot: int, size: int, control_size: int) -> Non
         ti = find_ufrag(w, hashed)
     t = transport_of(w, ti)
     old = hashed != t.ufrag
-    if ti == 0 or not may_check(w, t) or not authentic(w, b, our_key(t, old), our_key_size(t, old)):
+    known = ti != 0 and may_check(w, t) and whole(b, stun)  # a stranger costs a look-up
+    if not known or not authentic(w, b, our_key(t, old), our_key_size(t, old)):
         w.drop_stun += 1
         return
     address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)

@@ -15,8 +15,8 @@ from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
-TIMEOUT = 3.0  # seconds of silence that end a peer: more than a browser's RTCP and checks ever leave between them
-STOPPED = 2 * TIMEOUT
+TIMEOUT = 6.0  # seconds of silence that end a peer: more than a browser's RTCP and checks ever leave between them
+STOPPED = 1.5 * TIMEOUT
 
 
 async def stop_for(node: Node, seconds: float) -> None:

@@ -176,7 +176,7 @@ def datagrams(sock: socket.socket) -> Iterator[bytes]:
             return
 
 
-async def until(condition: Callable[[], Any], seconds: float = 8.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Let the loop run until something is true; fails after `seconds`."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

@@ -14,7 +14,7 @@ from aiortc.rtp import RtcpRtpfbPacket
 from mediacodecs import frame as codecs
 from mediacodecs.extensions import MID, RID
 from mediacodecs.frame import VP8
-from mediacodecs.kernel import JIT, kernel
+from mediacodecs.kernel import kernel
 from mediaserver.engine import layout as L
 from mediaserver.engine.engine import Engine, Layer
 from mediaserver.engine.forward import load_packet, send_run
@@ -238,7 +238,6 @@ def read_sets(base: int, words: int, buffer: int, out: int) -> None:
         counts[0 if good else 1] += 1
 
 
-@pytest.mark.skipif(not JIT, reason="threads of plain Python don't run at the same time")
 def test_parameter_sets_that_change_while_another_worker_copies_them_are_copied_whole(desk: Desk) -> None:
     track = Track(desk.peer())
     words, out = Table(np.dtype("i8"), 2), Table(np.dtype("i8"), 2)

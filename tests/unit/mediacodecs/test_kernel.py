@@ -121,8 +121,8 @@ def fifth(n: int) -> int:
 if __name__ == "__main__":
     print(fifth(16), len(fifth.stats.cache_hits), len(fifth.stats.cache_misses), store().problem)
 """
+COMPILER = {"NUMBA_DISABLE_JIT": "0"}  # also where this process runs kernels as plain Python
 COMPILED, LOADED = "5 0 1 None", "5 1 0 None"
-jit = pytest.mark.skipif(not JIT, reason="nothing is compiled")
 
 
 @pytest.fixture
@@ -133,14 +133,15 @@ def toy(tmp_path: Path) -> Callable[[Path], str]:
     (home / "toy.py").write_text(TOY)
 
     def start(cache: Path) -> str:
-        said = run("import runpy; runpy.run_module('toy', run_name='__main__')", home, WEIR_CACHE_DIR=str(cache))
+        said = run(
+            "import runpy; runpy.run_module('toy', run_name='__main__')", home, WEIR_CACHE_DIR=str(cache), **COMPILER
+        )
         assert {file.suffix for file in home.rglob("*") if file.is_file()} <= {".py", ".pyc"}, "numba's own cache"
         return said
 
     return start
 
 
-@jit
 def test_kernels_are_compiled_once(toy: Callable[[Path], str], tmp_path: Path) -> None:
     assert toy(tmp_path / "cache") == COMPILED
     assert toy(tmp_path / "cache") == LOADED
@@ -157,7 +158,6 @@ def of_another_kernel(file: Path) -> None:
     file.write_bytes(other.read_bytes())
 
 
-@jit
 @pytest.mark.parametrize("damage", [flip_a_bit_of_the_code, of_another_kernel])
 def test_a_damaged_kernel_is_compiled_again(
     toy: Callable[[Path], str], tmp_path: Path, damage: Callable[[Path], None]
@@ -169,7 +169,6 @@ def test_a_damaged_kernel_is_compiled_again(
     assert toy(tmp_path / "cache") == LOADED
 
 
-@jit
 def test_without_a_cache_kernels_are_compiled_and_nothing_is_left(toy: Callable[[Path], str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for _ in range(2):
@@ -177,12 +176,12 @@ def test_without_a_cache_kernels_are_compiled_and_nothing_is_left(toy: Callable[
         assert said.startswith("5 0 1 the kernel cache ") and said.endswith("cannot be used: Not a directory")
 
 
-@jit
 def test_two_processes_that_compile_at_once_leave_one_whole_cache(toy: Callable[[Path], str], tmp_path: Path) -> None:
     program = [sys.executable, "-c", "import runpy; runpy.run_module('toy', run_name='__main__')"]
     environ = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(tmp_path / "toy"), *sys.path]),
         "WEIR_CACHE_DIR": str(tmp_path / "cache"),
+        **COMPILER,
     }
     both = [subprocess.Popen(program, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert all(process.communicate(timeout=100)[0].strip() in (COMPILED, LOADED) for process in both)

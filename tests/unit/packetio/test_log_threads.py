@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 from mediacodecs.frame import int64
-from mediacodecs.kernel import JIT, kernel
+from mediacodecs.kernel import kernel
 from packetio.log import (
     ENTRY,
     JOURNAL_HEAD,
@@ -37,7 +36,6 @@ LIVES, LIFE = 400, 3000  # logs made in one place, one after the other, and pack
 READERS = 2
 WHOLE, REFUSED, OVERTAKEN, TORN = range(4)  # what a reader counts
 draft_at = pointer_to(ENTRY)
-threads = pytest.mark.skipif(not JIT, reason="threads of plain Python don't run at the same time")
 
 
 @kernel
@@ -150,7 +148,6 @@ class Bench:
         return [sum(int(out.rows[k]) for out in self.counts) for k in range(4)]
 
 
-@threads
 def test_packets_that_readers_accept_while_the_writer_overtakes_them_are_whole() -> None:
     bench = Bench()
     counts = bench.run(read, lambda: bench.write(WRITTEN))
@@ -158,7 +155,6 @@ def test_packets_that_readers_accept_while_the_writer_overtakes_them_are_whole()
     assert counts[WHOLE] > 100 and int(bench.log.header.received_packets) == WRITTEN
 
 
-@threads
 def test_readers_accept_nothing_of_another_life_of_the_place() -> None:
     bench = Bench()
     bench.words.rows[7] = bench.log.generation
