@@ -96,7 +96,7 @@ AUDIO, VIDEO = 1, 2
     BUCKETS,
 ) = range(10)
 RESENT, ASKED, RESEND_BUCKETS = range(3)  # of a subscription: bytes resent, numbers asked for
-TOLD_DTLS = 8  # DTLS datagrams of one transport in the ring that control has not taken: a flight is 3 to 6
+TOLD_DTLS = 16  # DTLS datagrams of one transport in the ring that control has not taken: a flight is 3 to 12
 BYTE_SHIFT = 10  # WORKER.uplink_byte_pause counts 1/1024 ns
 
 TRANSPORT = np.dtype(

@@ -34,7 +34,7 @@ from mediaserver.engine.layout import (
 from mediaserver.engine.ring import emit, has_room, taken
 from packetio.batch import SOCKADDR
 
-DTLS_PAUSE = 50 * MS  # ns; a flight is 3 to 6 datagrams, repeated after 50 ms at first, then twice as long each time …
+DTLS_PAUSE = 50 * MS  # ns; a flight is 3 to 12 datagrams, repeated after 50 ms at first, then twice as long each time …
 DTLS_DEPTH = 64 * DTLS_PAUSE  # … which is 60 datagrams within the 10 s of a handshake
 SETTLED_PAUSE = 250 * MS  # ns; after the handshake: its last flight again, and an alert
 SETTLED_DEPTH = 32 * SETTLED_PAUSE

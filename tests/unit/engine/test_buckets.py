@@ -227,6 +227,17 @@ def test_handshakes_of_many_reach_a_control_that_was_stalled(desk: Desk) -> None
     assert desk.w.drop_dtls == desk.w.drop_event == 0
 
 
+def test_longest_flight_reaches_a_control_that_is_late_and_again_when_it_is_repeated(desk: Desk) -> None:
+    end = desk.peer()
+    end.record.secured = 0
+    for _ in range(3):  # RSA of 4096 bits in fragments of 256 bytes, OpenSSL's size where nobody sets one
+        for _ in range(12):
+            dtls(desk, end)
+        assert len(taken(desk)) == 12
+        desk.w.now += L.SECOND
+    assert desk.w.drop_dtls == 0
+
+
 def test_dtls_of_one_peer_takes_a_few_places_in_the_ring_and_others_reach_control(desk: Desk) -> None:
     flooder, other = desk.peer(), desk.peer()
     flooder.record.secured = other.record.secured = 0
