@@ -59,13 +59,13 @@ def read(file: Path, *, to_serve: bool = False) -> Config:
 
 @app.command(epilog="Example: weir serve config/dev.yaml")
 def serve(file: File) -> None:
-    """Start a node and run it until SIGTERM or Ctrl-C."""
+    """Start a node and run it until SIGTERM or Ctrl-C. SIGHUP: read keys, ICE servers and the certificate again."""
     from mediaserver import logs, running
 
     config = read(file, to_serve=True)
     logs.set_up(config.log, node=config.node.name)
     try:
-        running.run(config)
+        running.run(config, lambda: load_config(file, to_serve=True))
     except OSError as error:
         stop(f"weir: cannot serve: {error}")
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from config import ConfigError
 from config.schema import Config
 from mediaserver.engine.engine import Engine
 from mediaserver.logs import get_logger
@@ -38,14 +39,14 @@ class Node:
         self.sessions = Sessions(config, self.engine)
         registry = make_metrics(self.engine, self.sessions)
         self.ready = False
-        context = Context(
+        self.context = Context(
             config,
             self.sessions,
             metrics=lambda: render(registry),
             faults=self.faults,
             obstacles=self.obstacles,
         )
-        self.http = HttpServer(make_app(context), config)
+        self.http = HttpServer(make_app(self.context), config)
         self._checker: asyncio.Task[None] | None = None
         self._given_back = 0
         self._trimmed = 0.0
@@ -96,6 +97,16 @@ class Node:
         self._trimmed = now
         return True
 
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Take keys, ICE servers and the certificate anew; what can't be read leaves the old ones in force."""
+        self.http.reload()
+        try:
+            self.context.take_keys(read())
+        except (ConfigError, OSError) as error:
+            log.error("the configuration could not be read again: its old keys stay", problems=str(error))
+        else:
+            log.info("keys and ICE servers were read again", keys=sorted(self.context.tokens.auth.keys))
+
     async def stop(self) -> None:
         """Refuse new joins, say goodbye to everybody, and end within the grace."""
         began, self.ready = time.monotonic(), False
@@ -113,8 +124,13 @@ def yield_to_media() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
-async def serve(config: Config, on_progress: Callable[[str, int, int], None]) -> None:
-    """Run a node until SIGTERM or SIGINT. Raises OSError when an address is taken."""
+async def serve(
+    config: Config, on_progress: Callable[[str, int, int], None], read: Callable[[], Config], *, attended: bool
+) -> None:
+    """Run a node until SIGTERM or SIGINT. Raises OSError when an address is taken.
+
+    At SIGHUP it takes its keys anew, by `read`; or it ends, where it is `attended`: then its terminal is gone.
+    """
     node = Node(config)
     await node.start()
     yield_to_media()
@@ -124,8 +140,7 @@ async def serve(config: Config, on_progress: Callable[[str, int, int], None]) ->
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if node.http.certificates is not None:  # else SIGHUP ends the node, as when its terminal is closed
-        loop.add_signal_handler(signal.SIGHUP, node.http.reload)
+    loop.add_signal_handler(signal.SIGHUP, stop.set if attended else lambda: node.reload(read))
     on_progress("listening", 1, 1)
     try:
         await stop.wait()

@@ -25,8 +25,11 @@ UP = frozenset({"listening", "ready"})
 UNCACHED = "until that is mended every start compiles the kernels anew, and takes half a gigabyte more memory"
 
 
-def run(config: Config) -> None:
-    """Compile, serve, and return when the node has ended. Raises OSError when it cannot listen."""
+def run(config: Config, read: Callable[[], Config]) -> None:
+    """Compile, serve, and return when the node has ended. Raises OSError when it cannot listen.
+
+    `read` reads the configuration again, for its keys. It raises ConfigError.
+    """
     console = Console(stderr=True)
     try_ports(config)
     from mediaserver.compiling import ended_at_once
@@ -43,7 +46,7 @@ def run(config: Config) -> None:
             announced = True
             announce(config)
 
-    uvloop.run(serve(config, on_progress))
+    uvloop.run(serve(config, on_progress, read, attended=os.isatty(0)))
 
 
 def try_ports(config: Config) -> None:

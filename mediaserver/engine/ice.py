@@ -59,7 +59,9 @@ def handle_stun(w: Any, slot: int, size: int, control_size: int) -> None:
     elif stun.kind == BINDING_REQUEST:
         handle_check(w, b, slot, size, control_size)
     elif (stun.kind == BINDING_SUCCESS or stun.kind == BINDING_ERROR) and whole(b, stun):
-        handle_answer(w, b, slot, size, control_size)
+        ti = handle_answer(w, b, slot, size, control_size)
+        if ti:
+            answer_withheld(w, ti, transport_of(w, ti), slot, control_size)
     else:
         w.drop_stun += 1
 
@@ -94,13 +96,19 @@ def handle_check(w: Any, b: Any, slot: int, size: int, control_size: int) -> Non
         return
     if seen == NEW:
         checked(w, ti, t, path, slot, size, control_size, old)
-        if withhold(t):
+        if withhold(t, b, int64(stun.transaction_at), path, old):
             return
         address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
         keep(t, b, int64(stun.transaction_at), w.words)
     elif t.remote_size and path == t.path:
         t.came += size
-    answer(w, t, b, path, slot, control_size, old)
+    answer(w, t, b, int64(stun.transaction_at), slot, control_size, old)
+    connect(w, ti, t)
+
+
+@kernel
+def connect(w: Any, ti: int, t: Any) -> None:
+    """The peer's first check is answered."""
     if t.connected == 0:
         t.connected = 1
         tell_peer(w, ti, t, ICE_CONNECTED)
@@ -154,21 +162,37 @@ def doubtful(t: Any) -> bool:
 
 
 @kernel
-def withhold(t: Any) -> bool:
-    """Whether to let the peer check again before it gets its first answer.
+def withhold(t: Any, b: Any, at: int, path: int, old: bool) -> bool:
+    """Whether the check with the transaction id at b[at] has to wait for its answer until the peer has answered us.
 
     Where we call (DTLS), the peer falls silent once it has its answer: if our question or its reply were lost, our
-    first flight could never be repeated within the limit. A peer that has to check again gets another question instead.
+    first flight could never be repeated within the limit. A peer that checks again gets another question instead.
     """
     if t.connected or t.calls == 0 or t.limited == 0 or t.withheld >= WITHHELD:
         return False
     t.withheld += 1
+    for k in range(t.withheld_id.size):
+        t.withheld_id[k] = b[at + k]
+    t.withheld_path, t.withheld_old = path + 1, int64(old)
     return True
 
 
 @kernel
-def answer(w: Any, t: Any, b: Any, path: int, slot: int, control_size: int, old: bool) -> None:
-    """Send the binding success response to where the request came from."""
+def answer_withheld(w: Any, ti: int, t: Any, slot: int, control_size: int) -> None:
+    """The peer has answered us from the address in the slot: its own check from there is answered now."""
+    address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
+    if t.withheld_path == 0 or t.connected or path_of(t, w.words) != t.withheld_path - 1:
+        return
+    t.withheld_path = 0
+    check = bytes_at(t.withheld_id.ctypes.data, t.withheld_id.size)
+    keep(t, check, 0, w.words)
+    answer(w, t, check, 0, slot, control_size, t.withheld_old != 0)
+    connect(w, ti, t)
+
+
+@kernel
+def answer(w: Any, t: Any, b: Any, transaction_at: int, slot: int, control_size: int, old: bool) -> None:
+    """Send the binding success response for the transaction id at b[transaction_at] to the address in the slot."""
     to = bytes_at(w.scratch + STUN_SCRATCH, 512)
     name = bytes_at(w.names + slot * 32, 32)
     address_key(name, 0, w.words)
@@ -177,10 +201,11 @@ def answer(w: Any, t: Any, b: Any, path: int, slot: int, control_size: int, old:
     address = bytes_at(w.names + slot * 32 + (4 if v4 else 20 if mapped else 8), 16)
     port = int64(name[2]) << 8 | int64(name[3])
     family = 4 if v4 or mapped else 6
-    at = write_binding_success(to, 0, b, int64(w.stun.transaction_at), address, family, port)
+    at = write_binding_success(to, 0, b, transaction_at, address, family, port)
     begin_integrity(to, 0, at)
     sign(w, our_key(t, old), our_key_size(t, old), to.ctypes.data, at)
     end = write_fingerprint(to, 0, end_integrity(to, 0, at, w.sha1))
+    path = path_of(t, w.words)
     if t.remote_size and path == t.path:
         t.gone += end
     elif path == t.question_path:

@@ -186,6 +186,9 @@ TRANSPORT = np.dtype(
         ("check_sources", "i8", (REMEMBERED,)),
         ("check_count", "i8"),
         ("withheld", "i8"),  # checks that were not answered yet, see engine.ice
+        ("withheld_id", "u1", (12,)),  # transaction id of the newest of them
+        ("withheld_path", "i8"),  # one more than its path; 0: none waits for an answer
+        ("withheld_old", "i8"),  # 1: it named our credentials before the newest ICE restart
         # our own binding request to one of the addresses (engine.questions)
         ("peer_password", "u1", (64,)),  # key of what the peer's end authenticates; size 0: not known
         ("peer_password_size", "i8"),

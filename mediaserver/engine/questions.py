@@ -161,15 +161,18 @@ def repeat(w: Any, t: Any) -> None:
 
 
 @kernel
-def handle_answer(w: Any, b: Any, slot: int, size: int, control_size: int) -> None:
-    """A response came; one to our question, success or error, proves its path, and may move media there."""
+def handle_answer(w: Any, b: Any, slot: int, size: int, control_size: int) -> int:
+    """A response came; one to our question, success or error, proves its path, and may move media there.
+
+    Returns the transport whose question it answers; 0: none.
+    """
     address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
     ti = find_address(w, w.words)
     t = transport_of(w, ti)
     path = path_of(t, w.words) if ti else int64(-1)
     if path < 0 or not answers(w, t, path, b):
         w.drop_stun += 1
-        return
+        return 0
     nominated = t.question_moves != 0
     t.question_size = t.question_left = 0
     t.answers = 1
@@ -179,6 +182,7 @@ def handle_answer(w: Any, b: Any, slot: int, size: int, control_size: int) -> No
         t.remote_heard = w.now
     elif nominated or silent(w, t.remote_heard, SILENT):
         move(w, ti, t, path, slot, size, control_size)
+    return ti
 
 
 @kernel

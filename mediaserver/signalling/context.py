@@ -32,11 +32,17 @@ class Context:
         self.config, self.sessions, self.metrics = config, sessions, metrics
         self.faults, self.obstacles = faults, obstacles
         self.tokens = Tokens(config.auth)
+        self.ice_servers = config.ice_servers
         self.origins = Origins(config)
         self.proxies = Proxies(config.http.trusted_proxies, config.http.base_path)
         self.joins = RateLimit(limits.joins_per_second, limits.joins_burst)
         self.requests = RateLimit(limits.requests_per_second, limits.requests_burst)
         self.refusals = RateLimit(limits.refusals_per_second, limits.refusals_burst)
+
+    def take_keys(self, config: Config) -> None:
+        """Take the keys of tokens, and the ICE servers with their secrets, from a configuration that was read anew."""
+        self.tokens.auth = self.tokens.auth.model_copy(update={"keys": config.auth.keys})
+        self.ice_servers = config.ice_servers
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

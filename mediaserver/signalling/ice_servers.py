@@ -10,8 +10,9 @@ import base64
 import hashlib
 import hmac
 import time
+from collections.abc import Iterable
 
-from config.schema import Config, IceServer
+from config.schema import IceServer
 
 
 def credentials(server: IceServer, name: str, now: float) -> tuple[str, str] | None:
@@ -32,10 +33,10 @@ def quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def ice_links(config: Config, session: str) -> list[str]:
-    """Links to the configured servers. A hash tells sessions apart in the TURN server's log, where no id should be."""
+def ice_links(servers: Iterable[IceServer], session: str) -> list[str]:
+    """Links to servers. A hash tells sessions apart in the TURN server's log, where no id should be."""
     links, name = [], hashlib.sha256(session.encode()).hexdigest()[:16]
-    for server in config.ice_servers:
+    for server in servers:
         found = credentials(server, name, time.time())
         more = ""
         if found:

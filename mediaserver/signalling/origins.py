@@ -78,7 +78,8 @@ class Origins:
         pages, sites = headers.getall("Origin", []), headers.getall("Sec-Fetch-Site", [])
         foreign = [one for one in pages if not self.is_own_page(one, client)]
         if foreign or len(pages) > 1:
-            return f"Without a token this node takes requests of its own page only, not of {pages[0][:SHOWN]!a}."
+            hint = "" if client.direct else " A proxy in front must pass the Host with its port (nginx: $http_host)."
+            return f"Without a token this node takes requests of its own page only, not of {pages[0][:SHOWN]!a}.{hint}"
         if not pages and any(site not in OWN_SITES for site in sites):
             return "Without a token this node takes requests of its own page only, and another site sent this one."
         return None

@@ -70,7 +70,7 @@ async def post(request: web.Request) -> web.Response:
         f'<{path}/layer>; rel="{LAYER_EXTENSION}"',
         f'<{path}/sse>; rel="{EVENTS_EXTENSION}"; events="{",".join(events.NAMES)}"',
     ]
-    return created(session, answer, path, ice_links(context.config, session.id) + links)
+    return created(session, answer, path, ice_links(context.ice_servers, session.id) + links)
 
 
 def subscription_for(viewer: Viewer, media_id: object) -> Subscription:

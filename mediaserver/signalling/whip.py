@@ -63,7 +63,9 @@ async def post(request: web.Request) -> web.Response:
     offer = await text_body(request, "application/sdp")
     check_sources(bearer, offer, screen=screen)
     session, answer = context.sessions.publish(room, identity, offer, source=share_of(request))
-    return created(session, answer, resource_path(request, "whip", session.id), ice_links(context.config, session.id))
+    return created(
+        session, answer, resource_path(request, "whip", session.id), ice_links(context.ice_servers, session.id)
+    )
 
 
 def restart_reply(local: LocalTransport, mid: str | None) -> str:

@@ -546,9 +546,20 @@ def test_peer_that_we_call_is_answered_when_it_has_answered(desk: Desk) -> None:
     answers, requests = member.stun()
     assert answers == [] and len(requests) == 1 and desk.events() == []
     member.answer(requests[0])
-    member.check()
     assert len(member.stun()[0]) == 1 and desk.events() == [(L.ICE_CONNECTED, member.index)]
     assert member.record.limited == 0
+    member.answer(requests[0])
+    assert member.stun() == ([], []) and desk.events() == []
+
+
+def test_check_that_waited_is_answered_by_its_own_transaction_id(desk: Desk) -> None:
+    member = Member(desk, calls=True)
+    member.check()
+    check = member.check()
+    _, requests = member.stun()
+    member.answer(requests[-1])
+    (answer,), _ = member.stun()
+    assert answer.transaction_id == check[8:20]
 
 
 def test_peer_that_we_call_is_answered_at_last_though_it_never_answers(desk: Desk) -> None:

@@ -32,7 +32,7 @@ def test_fixed_name_is_given_as_it_is_and_stun_needs_none() -> None:
 
 def test_quotes_in_a_password_stay_inside_the_link() -> None:
     config = Config.model_validate({"ice_servers": [server(username='a"b', credential="c\\d").model_dump()]})
-    (link,) = ice_links(config, "s")
+    (link,) = ice_links(config.ice_servers, "s")
     assert link == (
         '<turn:turn.example.org:3478>; rel="ice-server"; username="a\\"b"; credential="c\\\\d"; '
         'credential-type="password"'
