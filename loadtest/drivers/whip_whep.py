@@ -145,11 +145,15 @@ class WhipWhep:
         return await self._begin("subscribe", path, offer, bearer(self._tokens(room, identity, False)))
 
     async def leave(self, session: str) -> None:
-        """DELETE the session. DriverError, also when the server no longer knows it."""
+        """DELETE the session. DriverError, also when the server no longer knows it. Cancelled: may be called again."""
         known = self._sessions.pop(session, None)
         if known is None:
             raise DriverError(f"{session} is none of our sessions", "leave")
-        reply = await self._request("leave", "DELETE", session, known.headers)
+        try:
+            reply = await self._request("leave", "DELETE", session, known.headers)
+        except asyncio.CancelledError:
+            self._sessions[session] = known  # the server may not have heard of it
+            raise
         if not 200 <= reply.status < 300:
             gone = " (the server no longer had the session)" if reply.status in GONE else ""
             raise refusal(reply, "leave", "DELETE", gone)

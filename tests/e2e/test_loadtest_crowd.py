@@ -186,14 +186,14 @@ async def test_a_goodbye_that_was_cancelled_before_it_left_is_said_again(
 ) -> None:
     before, asked = await transports(strict_node), asyncio.Event()
 
-    async def hang(handle: str) -> None:
+    async def hang(*request: object) -> None:
         asked.set()
         await asyncio.Event().wait()
 
     async with scene("goodbye", strict_node.base, subscribers=[{"name": "audience", "count": 1}]) as made:
         await made.join()
         with monkeypatch.context() as patch:
-            patch.setattr(made.driver, "leave", hang)
+            patch.setattr(made.driver, "_request", hang)
             leaving = asyncio.create_task(made.crowd.leave(made.person(0)))
             await asked.wait()
             leaving.cancel()
