@@ -159,12 +159,16 @@ def bytes_address(base: int, at: int) -> int:
 
 @kernel
 def holds(base: int, position: int) -> bool:
-    """Whether the packet of a position is in the log, whole. Ask again after copying from another thread's log."""
+    """Whether the packet of a position is in the log, whole. Ask again after copying from another thread's log.
+
+    The position is looked at last: while it stands there, what was read before is this packet's. A reader that loses
+    its processor in between would else judge by the place of the packet that came after it.
+    """
     address = entry_address(base, position)
     read_fence()  # what was copied before this question was read before it
-    if load_acquire(address) != position:
-        return False
-    return bool(load_acquire(base + WRITE_END) - entry_at(address).at <= log_at(base).capacity)
+    behind = load_acquire(base + WRITE_END) - entry_at(address).at
+    read_fence()
+    return bool(load_acquire(address) == position and behind <= log_at(base).capacity)
 
 
 @kernel
@@ -172,9 +176,9 @@ def held(base: int, packets: int, capacity: int, generation: int, position: int)
     """`holds` for a reader that may outlive the log: size and generation are those that it found when it attached."""
     address = base + PAGE + (position & (packets - 1)) * 64
     read_fence()
-    if load_acquire(address) != position:
-        return False
-    if load_acquire(base + WRITE_END) - entry_at(address).at > capacity:
+    behind = load_acquire(base + WRITE_END) - entry_at(address).at
+    read_fence()
+    if load_acquire(address) != position or behind > capacity:
         return False
     return bool(load_acquire(base + GENERATION) == generation)  # last: all above was still this log's
 
