@@ -162,7 +162,7 @@ async def test_everything_is_closed_though_leaving_fails(strict_node: Node, monk
 
     monkeypatch.setattr(Crowd, "everybody_out", fail)
     before = await transports(strict_node)
-    scenario = measured("stuck", strict_node, joins={"rate": 500.0, "timeout": 60.0})
+    scenario = measured("goodbye-fails", strict_node, joins={"rate": 500.0, "timeout": 60.0})
     found = await go(scenario)
     assert "leaving failed: RuntimeError: the client engine does not answer" in found.notes
     assert (found.figures["packets.received"] or 0) > 0 and found.figures["joins.done"] == 4
