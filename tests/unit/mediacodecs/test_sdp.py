@@ -188,9 +188,11 @@ def test_lines_end_in_any_way(end: str) -> None:
     assert parse_sdp(text) == parse_sdp(read("obs_h264"))
 
 
-def test_marks_of_files_and_strings_are_no_lines() -> None:
-    text = read("obs_h264")
-    assert parse_sdp("\ufeff" + text + "\0\0").skipped == [] and parse_sdp("\ufeff" + text + "\0") == parse_sdp(text)
+@pytest.mark.parametrize("end", ["\0", "\r\n\0", "\r\n\0\0\r\n"])
+def test_marks_of_files_and_ends_of_strings_are_no_lines(end: str) -> None:
+    text = read("obs_h264").rstrip()
+    description = parse_sdp("\ufeff" + text + end)
+    assert description == parse_sdp(text) and description.skipped == []
 
 
 def test_setup_is_read_in_any_case_and_a_section_without_formats_is_kept() -> None:

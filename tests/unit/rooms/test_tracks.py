@@ -204,7 +204,7 @@ def of_profile(profile_level_id: str, mode: str = "1") -> Codec:
 
 async def test_what_can_not_be_shown_is_told_by_codec_profile_and_mode(simulcast: Simulcast) -> None:
     simulcast.track.codecs[H264_TYPE] = of_profile("f4001f")
-    _, subscription = await simulcast.viewer(of_profile("42e01f"), of_profile("640028", "0"), VP8)
+    _, subscription = await simulcast.viewer(VP8, of_profile("42e01f"), of_profile("640028", "0"))
     subscription.attach(simulcast.track)
     await simulcast.send("q", pt=H264_TYPE)
     await until(lambda: simulcast.track.codec is not None)
