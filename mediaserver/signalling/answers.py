@@ -178,9 +178,13 @@ def _add_codec(section: MediaDescription, codec: Codec, *, resent: bool) -> None
 
 
 def _answered_fmtp(codec: Codec) -> dict[str, str]:
-    """The parameters that we mirror: Opus by list, with stereo taken as announced; all others of the other codecs."""
+    """The parameters that we mirror: Opus by list, with stereo taken as announced; of the other codecs all the rest.
+
+    One with a tab in it, which nobody can have meant, is left out.
+    """
     if codec.codec != OPUS:
-        return {key: value for key, value in codec.fmtp.items() if key not in OF_THE_SENDER}
+        clean = {key: value for key, value in codec.fmtp.items() if (key + value).isprintable()}
+        return {key: value for key, value in clean.items() if key not in OF_THE_SENDER}
     mirrored = {key: value for key, value in codec.fmtp.items() if key in OPUS_PARAMETERS}
     if codec.fmtp.get("sprop-stereo") == "1":
         mirrored.setdefault("stereo", "1")

@@ -29,8 +29,12 @@ def offer_of(name: str) -> str:
     return (CORPUS / f"{name}.sdp").read_bytes().decode()
 
 
+def published_text(sdp: str) -> SessionDescription:
+    return parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL))
+
+
 def published(name: str) -> SessionDescription:
-    return parse_sdp(answer_publisher(read_publisher_offer(offer_of(name)), LOCAL))
+    return published_text(offer_of(name))
 
 
 def watched(sdp: str) -> SessionDescription:
@@ -190,6 +194,11 @@ def test_parameter_sets_of_the_publisher_are_read_but_not_mirrored() -> None:
     offer = read_publisher_offer(sdp)
     assert offer.media[1].codecs[0].fmtp["sprop-parameter-sets"] == "Z0IADQ==,aM4G4g=="
     assert "sprop" not in answer_publisher(offer, LOCAL)
+
+
+def test_parameters_with_a_tab_are_not_mirrored() -> None:
+    sdp = offer_of("obs_h264").replace("level-asymmetry-allowed=1", "level-asym\tmetry=1;x=\ty;max-fr=3\t0")
+    assert published_text(sdp).media[1].fmtp[96] == "profile-level-id=42e01f;packetization-mode=1;x=y"
 
 
 def test_transport_of_the_offer_is_read() -> None:
