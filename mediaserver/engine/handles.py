@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import secrets
 import socket
 from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mediaserver.engine.engine import Engine
     from mediaserver.engine.worker import Worker
 
+SERIALS = itertools.count(1)  # of transports
 MAX_SSRCS_SENT = 1 << 14  # SSRCs that one peer is sent in its life: half of what a subscription's slot can number
 START_LIMIT = 1 << 14  # outgoing numbers begin below 2^15: an early wrap with a loss would deafen the receiver
 
@@ -294,6 +296,7 @@ class Transport:
         self.on_goodbye: Callable[[], None] = lambda: None
         self.layers: dict[Layer, None] = {}  # in the order of the offer
         self.subscriptions: dict[Subscription, None] = {}
+        self.about: dict[str, str] = {}  # whose it is, for log lines
         self.contexts: SrtpContexts | None = None
         self.closed = False
         self._sent_to: set[int] = set()  # TRANSPORT.moves at each flight of the handshake: one, if one address got all
@@ -304,7 +307,7 @@ class Transport:
         row = self.record = worker.transports.clear(self.index)
         row.ufrag, row.password_size = hash_of(ufrag), put_text(row.password, password)
         row.repairs[:] = L.NO_TYPE
-        row.reduced_size = 1
+        row.serial = self.serial = next(SERIALS)
         row.rtcp_ssrc = secrets.randbits(31) | 1
         row.ssrc_limit = min(worker.config.limits.ssrcs_per_publisher, L.MAX_SSRCS)
         row.twcc_next = secrets.randbelow(START_LIMIT)
@@ -499,6 +502,7 @@ class Transport:
     def free(self) -> None:
         """The worker has let go of it, or has ended: contexts and slots are free."""
         self.engine.transports.pop((self.worker.index, self.index), None)
+        self.engine.remember(self)
         if self.contexts is not None:
             self.contexts.close()
             self.contexts = None

@@ -60,7 +60,10 @@ FREE, OPEN, CLOSING, ENDING = 0, 1, 2, 3
     LAYER_PAUSED,  # layer: no media for LAYER_SILENCE
     SSRC_REFUSED,  # transport, SSRC: could not be identified or exceeds the bound
     SOURCE_STARTED,  # subscription, feed: its first packet from this feed was sent
-) = range(1, 9)
+    SENDS_ON,  # -, serial of a transport that has ended; payload: the sockaddr that its peer goes on sending from
+) = range(1, 10)
+
+FROM_START = 1 << 24  # of SET_SOURCE: the subscription has waited since before the media began
 
 COMMAND = np.dtype([("op", "i8"), ("index", "i8"), ("a", "i8"), ("b", "i8")], align=True)
 EVENT_PAYLOAD = 2048
@@ -173,6 +176,7 @@ TRANSPORT = np.dtype(
         ("dtls_told", "i8", (TOLD_DTLS,)),  # where in the ring its newest DTLS datagrams end
         ("dtls_count", "i8"),  # how many there were
         ("untold", "i8"),  # 1 << event: what control has still to be told
+        ("serial", "i8"),  # another one for each transport of the node
         # addresses that checks came from (engine.paths); `path` is the one in `remote`, -2: another session has it
         ("path", "i8"),
         ("path_high", "i8", (ADDRESSES,)),
@@ -369,6 +373,20 @@ SUBSCRIPTION = np.dtype(
 ADDRESS = np.dtype([("high", "i8"), ("low", "i8"), ("port", "i8"), ("transport", "i8")], align=True)
 UFRAG = np.dtype([("hash", "i8"), ("transport", "i8")], align=True)
 
+ENDED = np.dtype(
+    [
+        ("high", "i8"),
+        ("low", "i8"),
+        ("port", "i8"),
+        ("serial", "i8"),  # of the transport; 0: nothing here
+        ("since", "i8"),  # ns: when it ended
+        ("heard", "i8"),  # ns: when something last came from there
+        ("packets", "i8"),  # that have come since
+    ],
+    align=True,
+)  # an address of a transport that has ended
+ENDED_SLOTS = 256  # that a worker remembers, at most
+
 PACKET = np.dtype(
     [
         ("position", "i8"),
@@ -407,6 +425,7 @@ WORKER = np.dtype(
         ("twccs", "i8"),
         ("addresses", "i8"),
         ("ufrags", "i8"),
+        ("ended", "i8"),  # ENDED × ENDED_SLOTS
         ("commands", "i8"),  # RING, then COMMAND × command_slots
         ("events", "i8"),  # RING, then EVENT × event_slots
         ("packets", "i8"),  # PACKET × RUN
@@ -526,6 +545,7 @@ WORKER = np.dtype(
         ("keyframe_starts", "i8"),  # late joins served from the log
         ("drop_truncated", "i8"),
         ("drop_unknown", "i8"),  # from an address that no transport has
+        ("drop_ended", "i8"),  # from a peer whose session has ended
         ("drop_stun", "i8"),  # malformed, not authentic, unknown ufrag, replayed, or from another session's address
         ("drop_unproven", "i8"),  # to an address that has not shown that it is the peer's
         ("drop_garbage", "i8"),  # not STUN, DTLS or RTP, or malformed
@@ -555,6 +575,7 @@ subscription_at = pointer_to(SUBSCRIPTION)
 twcc_at = pointer_to(TWCC_STATE)
 address_at = pointer_to(ADDRESS)
 ufrag_at = pointer_to(UFRAG)
+ended_at = pointer_to(ENDED)
 packet_at = pointer_to(PACKET)
 ring_at = pointer_to(RING)
 command_at = pointer_to(COMMAND)

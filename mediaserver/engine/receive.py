@@ -20,6 +20,7 @@ from mediacodecs.twcc import TWCC_STATE, twcc_receive
 from mediaserver.engine.access import layer_of, transport_of
 from mediaserver.engine.buckets import admitted, note_round
 from mediaserver.engine.commands import take_commands
+from mediaserver.engine.ended import has_ended
 from mediaserver.engine.ice import handle_stun
 from mediaserver.engine.identify import identify, known_ssrc
 from mediaserver.engine.intake import accept
@@ -91,7 +92,7 @@ def demultiplex(w: Any, slot: int, size: int, control_size: int) -> None:
         address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
         ti = find_address(w, w.words)
         if ti == 0:
-            w.drop_unknown += 1
+            w.drop_unknown += not has_ended(w, w.words, w.names + slot * 32)
         elif first < 64:
             handle_dtls(w, ti, w.data + slot * SLOT, size, first)
         elif is_rtcp(b, 0):

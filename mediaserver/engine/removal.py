@@ -25,6 +25,7 @@ from mediaserver.engine.access import (
     subscription_of,
     transport_of,
 )
+from mediaserver.engine.ended import note_ended
 from mediaserver.engine.layout import CLOSING, ENDING, FEED, LAYER, OPEN, SUBSCRIPTION, TRANSPORT
 from mediaserver.engine.lists import remove_waiting
 from mediaserver.engine.paths import drop_paths
@@ -72,6 +73,7 @@ def remove_transport(w: Any, index: int) -> None:
     drop_ufrag(w, t.ufrag)
     if t.old_ufrag:
         drop_ufrag(w, t.old_ufrag)
+    note_ended(w, t)
     drop_paths(w, index, t)
     t.secured = 0
     acknowledge(w, w.transports + index * TRANSPORT_SIZE)
