@@ -96,6 +96,9 @@ def fits(w: Any, index: int, layer: Any, b: Any, ssrc: int, codec: int, repaired
         w.drop_payload += 1  # of the codec before
         return False
     if ssrc != layer.ssrc:
+        if int64(w.rtp.payload_end) <= int64(w.rtp.payload_at):
+            w.drop_ssrc += 1  # padding takes nothing over
+            return False
         if known and layer.ssrc >= 0 and w.now - log_at(layer.log).last_arrival < REPLACED:
             w.drop_ssrc += 1
             return False

@@ -96,8 +96,9 @@ AUDIO, VIDEO = 1, 2
     PEER_NEWS,  # ADDRESS_CHANGED, GOODBYE, SSRC_REFUSED
     LAYER_NEWS,  # LAYER_STARTED, LAYER_PAUSED
     SOURCE_NEWS,  # SOURCE_STARTED
+    IDENTITIES,  # searches for the layer of an SSRC that was refused, or guessed
     BUCKETS,
-) = range(10)
+) = range(11)
 RESENT, ASKED, RESEND_BUCKETS = range(3)  # of a subscription: bytes resent, numbers asked for
 TOLD_DTLS = 16  # DTLS datagrams of one transport in the ring that control has not taken: a flight is 3 to 12
 BYTE_SHIFT = 10  # WORKER.uplink_byte_pause counts 1/1024 ns
@@ -148,6 +149,7 @@ TRANSPORT = np.dtype(
         ("repairs", "u1", (128,)),  # incoming RTX payload type -> its primary payload type; NO_TYPE: not RTX
         ("ssrcs", "u4", (MAX_SSRCS,)),  # SSRCs learnt from the peer
         ("ssrc_layers", "i4", (MAX_SSRCS,)),  # layer << 1 | is RTX; -1: refused
+        ("ssrc_looks", "u4", (MAX_SSRCS,)),  # what the packet looked like by which that was decided (engine.identify)
         ("ssrc_count", "i8"),  # slots in use
         ("ssrc_total", "i8"),  # SSRCs ever learnt: libsrtp keeps a stream for each
         ("ssrc_limit", "i8"),
@@ -242,6 +244,7 @@ LAYER = np.dtype(
         ("codec_at", "i8"),  # ns: when the codec last changed
         ("other", "i8"),  # codec << 16 | sequence number that would confirm another codec; 0: none was seen
         ("clock_rate", "i8"),
+        ("guessed", "i8"),  # bits 1 << is RTX: only the payload type told that the SSRC is this layer's
         ("active", "i8"),  # 1: media is flowing
         ("told", "i8"),  # what control knows: codec << 8 | payload type while media flows, else 0
         ("started", "i8"),  # 1: positions are being counted in this epoch

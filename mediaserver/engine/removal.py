@@ -202,7 +202,7 @@ def forget_ssrcs(t: Any, layer_index: int) -> None:
             k += 1
             continue
         ssrc, last = int64(t.ssrcs[k]), t.ssrc_count - 1
-        t.ssrcs[k], t.ssrc_layers[k] = t.ssrcs[last], t.ssrc_layers[last]
+        t.ssrcs[k], t.ssrc_layers[k], t.ssrc_looks[k] = t.ssrcs[last], t.ssrc_layers[last], t.ssrc_looks[last]
         t.ssrc_count = last
         forget_stream(t, ssrc)
 
