@@ -340,6 +340,12 @@ class Transport:
                 self.record.ids[kind] = identity
         self.record.allow_mixed = int(allow_mixed)
 
+    def set_reduced_size(self, reduced: bool) -> None:
+        """Whether feedback may leave without the report and CNAME before it (RFC 5506 3.4.2): only if the peer asked
+        for that. Before `secure`; without it all is compound (RFC 3550 6.1).
+        """
+        self.record.reduced_size = int(reduced)
+
     def secure(self, contexts: SrtpContexts) -> None:
         """Give the worker the SRTP contexts; media flows from now on. The transport owns them and closes them.
 

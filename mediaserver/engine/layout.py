@@ -144,7 +144,7 @@ TRANSPORT = np.dtype(
         ("kinds", "u1", (256,)),  # incoming extension id -> kind
         ("ids", "u1", (KINDS,)),  # kind -> outgoing extension id; 0: not negotiated
         ("allow_mixed", "u1"),  # 1: two-byte extension headers may be sent
-        ("reduced_size", "u1"),
+        ("reduced_size", "u1"),  # 1: the peer asked for reduced-size RTCP; 0: compounds only
         ("codecs", "u1", (128,)),  # incoming payload type -> codec constant; 0: not negotiated
         ("repairs", "u1", (128,)),  # incoming RTX payload type -> its primary payload type; NO_TYPE: not RTX
         ("ssrcs", "u4", (MAX_SSRCS,)),  # SSRCs learnt from the peer
@@ -355,6 +355,8 @@ SUBSCRIPTION = np.dtype(
         ("sr_middle", "i8"),  # of the newest sender report that was sent
         ("sr_sent", "i8"),
         ("acknowledged", "i4"),  # 1: a receiver report named the SSRC: mid need not be sent any more
+        ("rtx_acknowledged", "i4"),  # the same for the RTX SSRC
+        ("from_start", "i4"),  # 1: it has waited since before the target's media began
         ("mid_size", "i4"),
         ("mid", "u1", (16,)),
         ("cname", "u1", (32,)),
