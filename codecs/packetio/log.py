@@ -35,7 +35,7 @@ from packetio.memory import (
     write_fence,
 )
 
-MAGIC = 0x57454952_4C4F4702  # "WEIRLOG", version 2
+MAGIC = 0x57454952_4C4F4703  # "WEIRLOG", version 3
 KEYFRAMES = 16  # keyframe positions that a log remembers
 PARAMETERS = 768  # bytes kept of a codec's parameter sets (H.264 SPS and PPS as one payload)
 MAX_PACKET = 2048 - 64  # bytes of an RTP packet that a log takes; larger ones are dropped and counted
@@ -99,6 +99,7 @@ LOG = np.dtype(
         ("received_bytes", "i8"),
         ("received_packets", "i8"),
         ("last_arrival", "i8"),
+        ("begun", "i8"),  # ns: arrival of the packet with which media began, or began again after a pause; 0: none yet
         ("clock_rate", "i8"),
         ("codec", "i8"),  # constant of mediacodecs.frame
         ("width", "i8"),

@@ -139,6 +139,16 @@ class Layer:
         return int(self.record.codec)
 
     @property
+    def begun(self) -> int:
+        """When media began, or began again after a pause (ns, CLOCK_MONOTONIC); 0: nothing came yet."""
+        return int(self._log.header.begun) if self._log else 0
+
+    @property
+    def backwards(self) -> int:
+        """Times that RTP time has run backwards from one packet to the next in sequence."""
+        return int(self.record.backwards)
+
+    @property
     def width(self) -> int:
         """Pixels, as far as the stream told; 0: unknown."""
         return int(self._log.header.width) if self._log else 0
@@ -194,6 +204,7 @@ class Subscription:
         self.closed = False
         self._released = asyncio.get_running_loop().create_future()
         worker = self.worker
+        self.since = worker.clock()  # it waits for whatever begins from now on
         self.ssrc = 0
         with ExitStack() as taken:
             self.index = worker.subscription_slots.take()
@@ -226,8 +237,9 @@ class Subscription:
 
         `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose
         time stamps have nothing to do with those before. A layer that is closed is none, because its feed may be
-        another's by the time the worker reads it; so is one whose peer has not connected, which has no log. Raises
-        EngineFull when the worker has no feed left.
+        another's by the time the worker reads it; so is one whose peer has not connected, which has no log. Who was
+        there before the media began, and has had nothing yet, gets it from its beginning. Raises EngineFull when the
+        worker has no feed left.
         """
         if self.closed:
             return
@@ -240,7 +252,7 @@ class Subscription:
         packed = payload_type | (L.NO_TYPE if rtx_type is None else rtx_type) << 8 | int(fresh) << 16
         if layer is not None:
             layer.readers.add(self)
-            packed |= layer.codec << 17
+            packed |= layer.codec << 17 | (L.FROM_START if layer.begun >= self.since else 0)
         self._command(L.SET_SOURCE, feed, packed)
 
     def set_layers(self, max_spatial: int, max_temporal: int) -> None:

@@ -132,6 +132,7 @@ def after_append(w: Any, index: int, layer: Any) -> None:
         keyframe_came(layer)
     if layer.active == 0 and not marks & PADDING_ONLY:
         layer.active = 1
+        log_at(layer.log).begun = w.draft.arrival
         tell_layer(w, index, layer)
     feed = feed_of(w, layer.feed)
     if feed.dirty == 0:

@@ -42,7 +42,7 @@ FREE, OPEN, CLOSING, ENDING = 0, 1, 2, 3
     REMOVE_FEED,  # feed. Acknowledged
     ADD_SUBSCRIPTION,  # subscription, parked
     REMOVE_SUBSCRIPTION,  # subscription. Acknowledged
-    SET_SOURCE,  # subscription, feed (0: park), codec << 17 | fresh << 16 | RTX payload type << 8 | payload type
+    SET_SOURCE,  # subscription, feed (0: park), FROM_START | codec << 17 | fresh << 16 | RTX type << 8 | payload type
     SET_LAYERS,  # subscription, highest spatial layer, highest temporal layer
     SET_PAUSED,  # subscription, 0 or 1
     SET_LAG,  # subscription, lag in ns
