@@ -70,7 +70,8 @@ ENTRY = np.dtype(
         ("capture_at", "u2"),  # abs-capture-time within the packet; size 0: none
         ("descriptor_size", "u1"),
         ("capture_size", "u1"),
-        ("spare", "u1", (10,)),  # makes an entry one cache line
+        ("opening", "u1"),  # of a keyframe's first packet: so many positions before it its parameter sets begin
+        ("spare", "u1", (9,)),  # makes an entry one cache line
     ],
     align=True,
 )
@@ -243,6 +244,7 @@ def fill(entry: Any, draft: Any) -> None:
     entry.descriptor_size = draft.descriptor_size
     entry.capture_at = draft.capture_at
     entry.capture_size = draft.capture_size
+    entry.opening = draft.opening
 
 
 @kernel
@@ -251,7 +253,7 @@ def publish(base: int, log: Any, entry: Any, position: int) -> None:
     if position > log.highest:
         log.highest = position
     if entry.marks & KEYFRAME and entry.marks & START and entry.spatial == 0:
-        log.keyframes[log.keyframe_count & (KEYFRAMES - 1)] = position
+        log.keyframes[log.keyframe_count & (KEYFRAMES - 1)] = position - int64(entry.opening)
         log.keyframe_count += 1
         log.keyframe_arrival = entry.arrival
     log.received_packets += 1

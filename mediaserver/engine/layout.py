@@ -249,13 +249,19 @@ LAYER = np.dtype(
         ("told", "i8"),  # what control knows: codec << 8 | payload type while media flows, else 0
         ("started", "i8"),  # 1: positions are being counted in this epoch
         ("odd", "i8"),  # sequence number of a packet far from the rest, as RFC 3550 A.1 has it; -1: none
+        ("timestamp", "i8"),  # RTP time stamp of the packet at `highest`
+        ("backwards", "i8"),  # times that it was before that of the packet sent before it: B-frames
         *RECEPTION,  # counted by position, in this epoch
         *MISSING,  # positions being asked for
         ("keyframe_pending", "i8"),  # 1: a keyframe was asked for and has not come
         ("keyframe_asked", "i8"),  # ns: when last
         ("keyframe_count", "i8"),  # keyframes received
-        ("frame_timestamp", "i8"),  # RTP time stamp of the frame being received
-        ("frame_parameters", "i8"),  # param_sets bits seen in that frame
+        # H.264 (engine.parameters): positions of the newest packets with …; -1: none in this epoch
+        ("sps_at", "i8"),
+        ("pps_at", "i8"),
+        ("recovery_at", "i8"),  # … a recovery point SEI
+        ("slice_at", "i8"),  # … the beginning of a picture from which decoding can't start
+        ("picture_at", "i8"),  # … the beginning of one from which it can
         ("sps", "u1", (400,)),
         ("pps", "u1", (300,)),
         ("sps_size", "i8"),

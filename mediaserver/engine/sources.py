@@ -107,10 +107,13 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
 def start_waiting(w: Any, feed_index: int, p: Any) -> None:
     """A keyframe begins with packet p: everybody who waits for it goes live on this feed.
 
-    If it came late, repaired, what follows it has passed already: then it is replayed from the log.
+    If it came late, repaired, what follows it has passed already: then it is replayed from the log. So is one that
+    has an opening (its parameter sets), which has passed.
     A lagged cursor that is switching stays: it switches when the keyframe is due (`paced.switch_when_due`).
     """
     feed = feed_of(w, feed_index)
+    opening = p.position - int64(p.entry.opening)
+    passed = opening < p.position and holds(feed.log, opening) or p.position < feed.highest
     index = int64(feed.first_waiting)
     while index:
         sub = subscription_of(w, index)
@@ -118,8 +121,8 @@ def start_waiting(w: Any, feed_index: int, p: Any) -> None:
         if not may_start(w, sub, feed) or (sub.lag > 0 and sub.mode == PACED):
             index = following
             continue
-        if sub.lag > 0 or p.position < feed.highest:
-            start_paced(w, index, feed_index, p.position)
+        if sub.lag > 0 or passed:
+            start_paced(w, index, feed_index, opening if holds(feed.log, opening) else p.position)
         else:
             take_source(w, index, feed_index, p.position, p.timestamp)
             sub.mode = LIVE
