@@ -53,16 +53,21 @@ async def hostile_member(book: Book, plan: Plan) -> None:
     server_cores, _ = split_cores()
     with start_node(server_cores) as server:
         note_start(book, server)
-        async with Clients(server.base, subscribers=FLOOD_SUBSCRIBERS + 8, publishers=1) as clients:
+        async with (
+            Clients(server.base, subscribers=FLOOD_SUBSCRIBERS, publishers=1) as clients,
+            Clients(server.base, subscribers=8, publishers=1) as aside,  # whose joins are cut in the middle
+        ):
             publisher = await clients.publish("hold", PUBLISHER, framerate=FLOOD_FRAMERATE)
             await fill(clients, "hold", 0, FLOOD_SUBSCRIBERS, every=1)
             room = [(publisher, FLOOD_SUBSCRIBERS)]
             await run_window(clients, server, room, burst=False, frames=100)
             for kind in ("nobody", *hostile.KINDS):
-                await under(book, plan, clients, server, room, kind)
+                await under(book, plan, clients, aside, server, room, kind)
 
 
-async def under(book: Book, plan: Plan, clients: Clients, server: Server, room: Room, kind: str) -> None:
+async def under(
+    book: Book, plan: Plan, clients: Clients, aside: Clients, server: Server, room: Room, kind: str
+) -> None:
     """One window while the member does one kind of thing."""
     seconds = 4 * plan.frames / FLOOD_FRAMERATE + 1.0
     process = None
@@ -72,7 +77,7 @@ async def under(book: Book, plan: Plan, clients: Clients, server: Server, room: 
         assert process.stdout is not None
         await process.stdout.readline()
     notices = Notices()
-    watching = [asyncio.create_task(ask(server, notices)), asyncio.create_task(join_again(clients, notices))]
+    watching = [asyncio.create_task(ask(server, notices)), asyncio.create_task(join_again(aside, notices))]
     try:
         window = await run_window(clients, server, room, burst=False, frames=4 * plan.frames)
     finally:

@@ -27,7 +27,7 @@ from packetio.certificate import Certificate
 from packetio.dtls import DtlsContexts
 
 LEAVING_AT_ONCE = 32
-LAST_ANSWER = 1.0  # seconds that a join which was given up waits for its answer, to end the session
+LAST_ANSWER = 5.0  # seconds that a join which was given up waits for its answer, to end the session
 KINDS_OF_FAULTS = 500  # that are told apart: messages of a server may differ for each client
 LEFT, KILLED = "left", "killed"  # why a session has ended, besides what the server did
 
