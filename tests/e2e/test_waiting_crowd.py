@@ -1,6 +1,6 @@
 """A whole crowd that waits for a publisher gets all of it, from the first packet on.
 
-Seen from outside: what the publisher sent, and what each of the crowd received. WEIR_CROWD sets how many wait (100).
+Seen from outside: what the publisher sent, and what each of the crowd received. WAITING_CROWD sets how many wait (100).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tests.e2e.loadtest_scenes import Scene, scene, until
 from tests.unit.loadtest.run.scenarios import SYNTHETIC
 
 __all__ = ["compiled"]
-CROWD = int(os.environ.get("WEIR_CROWD", "100"))
+CROWD = int(os.environ.get("WAITING_CROWD", "100"))
 ROUNDS = 3  # times that the publisher comes; all but the first are returns
 PICTURES = 20  # that it sends each time
 pytestmark = [
