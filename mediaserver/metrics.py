@@ -47,6 +47,7 @@ COUNTERS = {
 }
 DROPS = (
     *("truncated", "unknown", "stun", "garbage", "srtp", "ssrc", "payload", "duplicate", "event", "send", "overrun"),
+    "ended",  # from a peer whose session has ended
     "unproven",  # to an address that has not shown that it is the peer's
     *("uplink", "epoch", "dtls"),  # more than one peer may cost the others
 )

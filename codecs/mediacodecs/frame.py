@@ -37,7 +37,7 @@ FRAME = np.dtype(
         ("discardable", "u1"),  # 1: nothing refers to this frame (VP8 N, H.264 nal_ref_idc 0 …)
         ("inter_layer", "u1"),  # 1: depends on the lower spatial layer of the same picture (VP9 D)
         ("picture_id_bits", "u1"),  # 0 (none), 7 or 15
-        ("param_sets", "u1"),  # H.264: bit 0 SPS, bit 1 PPS, bit 2 IDR slice in this packet
+        ("param_sets", "u1"),  # H.264: bit 0 SPS, 1 PPS, 2 IDR slice, 3 recovery point SEI in it
         ("picture_id_at", "u2"),  # offset of the picture id within the payload; meaningless if picture_id_bits is 0
         ("tl0_at", "u2"),  # offset of TL0PICIDX within the payload; 0: none
         ("picture_id", "i4"),  # -1: none

@@ -14,8 +14,10 @@ from mediacodecs.frame import MALFORMED, OK, TRUNCATED, Bytes, int64
 from mediacodecs.h264_sps import sps_resolution
 from mediacodecs.kernel import kernel
 
-SLICE, IDR, SPS, PPS, STAP_A, FU_A = 1, 5, 7, 8, 24, 28  # NAL unit types
-HAS_SPS, HAS_PPS, HAS_IDR = 1, 2, 4  # bits of FRAME.param_sets
+SLICE, IDR, SEI, SPS, PPS, STAP_A, FU_A = 1, 5, 6, 7, 8, 24, 28  # NAL unit types
+HAS_SPS, HAS_PPS, HAS_IDR, HAS_RECOVERY = 1, 2, 4, 8  # bits of FRAME.param_sets
+RECOVERY_POINT = 6  # payload type of an SEI message (H.264 D.1.8)
+MESSAGES = 8  # of one SEI that are looked at
 
 
 @kernel
@@ -118,11 +120,28 @@ def read_nal(b: Bytes, at: int, end: int, frame: Any) -> None:
         frame.start = 1
     if kind == PPS:
         frame.param_sets |= HAS_PPS
+    if kind == SEI and tells_recovery(b, at + 1, end):
+        frame.param_sets |= HAS_RECOVERY
     if kind == SPS:
         frame.param_sets |= HAS_SPS
         size = sps_resolution(b, at, end)
         frame.width = size >> 16
         frame.height = size & 0xFFFF
+
+
+@kernel
+def tells_recovery(b: Bytes, at: int, end: int) -> bool:
+    """Whether one of the messages of an SEI, b[at:end], is a recovery point (H.264 7.3.2.3.1)."""
+    for _ in range(MESSAGES):
+        if at + 2 > end:
+            return False
+        kind, size = int64(b[at]), int64(b[at + 1])
+        if kind == RECOVERY_POINT:
+            return True
+        if kind == 255 or size == 255:
+            return False  # a long one: user data, behind what matters
+        at += 2 + size
+    return False
 
 
 @kernel

@@ -35,7 +35,7 @@ from packetio.memory import (
     write_fence,
 )
 
-MAGIC = 0x57454952_4C4F4702  # "WEIRLOG", version 2
+MAGIC = 0x57454952_4C4F4703  # "WEIRLOG", version 3
 KEYFRAMES = 16  # keyframe positions that a log remembers
 PARAMETERS = 768  # bytes kept of a codec's parameter sets (H.264 SPS and PPS as one payload)
 MAX_PACKET = 2048 - 64  # bytes of an RTP packet that a log takes; larger ones are dropped and counted
@@ -70,7 +70,8 @@ ENTRY = np.dtype(
         ("capture_at", "u2"),  # abs-capture-time within the packet; size 0: none
         ("descriptor_size", "u1"),
         ("capture_size", "u1"),
-        ("spare", "u1", (10,)),  # makes an entry one cache line
+        ("opening", "u1"),  # of a keyframe's first packet: so many positions before it its parameter sets begin
+        ("spare", "u1", (9,)),  # makes an entry one cache line
     ],
     align=True,
 )
@@ -99,6 +100,7 @@ LOG = np.dtype(
         ("received_bytes", "i8"),
         ("received_packets", "i8"),
         ("last_arrival", "i8"),
+        ("begun", "i8"),  # ns: arrival of the packet with which media began, or began again after a pause; 0: none yet
         ("clock_rate", "i8"),
         ("codec", "i8"),  # constant of mediacodecs.frame
         ("width", "i8"),
@@ -242,6 +244,7 @@ def fill(entry: Any, draft: Any) -> None:
     entry.descriptor_size = draft.descriptor_size
     entry.capture_at = draft.capture_at
     entry.capture_size = draft.capture_size
+    entry.opening = draft.opening
 
 
 @kernel
@@ -250,7 +253,7 @@ def publish(base: int, log: Any, entry: Any, position: int) -> None:
     if position > log.highest:
         log.highest = position
     if entry.marks & KEYFRAME and entry.marks & START and entry.spatial == 0:
-        log.keyframes[log.keyframe_count & (KEYFRAMES - 1)] = position
+        log.keyframes[log.keyframe_count & (KEYFRAMES - 1)] = position - int64(entry.opening)
         log.keyframe_count += 1
         log.keyframe_arrival = entry.arrival
     log.received_packets += 1

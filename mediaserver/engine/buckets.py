@@ -20,6 +20,7 @@ from mediaserver.engine.layout import (
     BYTE_SHIFT,
     CHECKS,
     EPOCHS,
+    IDENTITIES,
     MS,
     NACKED,
     SECOND,
@@ -32,6 +33,8 @@ CHECK_PAUSE = 20 * MS  # ns; ICE agents send a check every 20 to 50 ms (RFC 8445
 CHECK_DEPTH = 200 * CHECK_PAUSE  # two restarts of an agent with many addresses
 EPOCH_PAUSE = 500 * MS  # ns; a new epoch costs every reader of the log; encoders restart at worst every few seconds …
 EPOCH_DEPTH = 64 * EPOCH_PAUSE  # … but all layers at once, when a page changes its camera or a script loops
+IDENTITY_PAUSE = 20 * MS  # ns; packets of streams that were refused come with names in any case, a page adds few …
+IDENTITY_DEPTH = 64 * IDENTITY_PAUSE  # … but all layers at once, twice as many as a publisher can have
 NACK_PAUSE = MS // 4  # ns; 4,000 numbers a second: 10 % of what a viewer of 25 videos gets, asked for once again
 NACK_DEPTH = SECOND  # a second's worth at once: what 100 ms without a network lose, of all streams
 WINDOW = 20 * MS  # ns in which shares are counted
@@ -102,6 +105,12 @@ def may_check(w: Any, t: Any) -> bool:
 def may_begin_epoch(w: Any, t: Any) -> bool:
     """Whether the publisher may begin one more epoch of a log that has been written to."""
     return allow(t.buckets, EPOCHS, w.now, EPOCH_PAUSE, EPOCH_DEPTH)
+
+
+@kernel
+def may_identify(w: Any, t: Any) -> bool:
+    """Whether one more search may be made for the layer of an SSRC that had its answer."""
+    return allow(t.buckets, IDENTITIES, w.now, IDENTITY_PAUSE, IDENTITY_DEPTH)
 
 
 @kernel

@@ -147,6 +147,8 @@ def change_cursor(w: Any, index: int, op: int, a: int) -> None:
         sub.lag = a
     else:
         sub.paused = a
+    if op == L.SET_PAUSED:
+        sub.from_start = 0  # whoever pauses has let the beginning go
     remove_waiting(w, index)
     detach(w, index)
     if feed and not sub.paused:

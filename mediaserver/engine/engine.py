@@ -19,6 +19,7 @@ from mediaserver.engine.ring import drain_eventfd
 from mediaserver.engine.shares import EngineFull, Need
 from mediaserver.engine.worker import Worker
 from mediaserver.logs import get_logger
+from packetio.batch import unpack_sockaddr
 from packetio.memory import Table
 from packetio.srtp import SrtpContexts
 
@@ -32,6 +33,7 @@ EVENTS_A_TURN = 64  # of all workers, before HTTP and timers have theirs …
 TURN_SECONDS = 0.003  # … or so much time: a step of a handshake may cost a millisecond
 SWEEP = 0.25  # seconds between looks for what a wake-up may have missed: removals, commands that found no room
 SETTLED = 64  # removals that are finished in one wake-up: each gives back a peer's contexts and slots
+REMEMBERED = 1024  # ended transports whose names are kept, for when they send on
 SPREAD_STEP = 50  # packed rooms spill to another worker when theirs has so many more subscriptions
 
 
@@ -53,6 +55,7 @@ class Engine:
         self.subscriptions: dict[tuple[int, int], Subscription] = {}
         self.foreign: dict[tuple[int, Layer], int] = {}  # (worker, another worker's layer) -> feed
         self.room_workers: dict[str, int] = {}
+        self._ended: dict[int, dict[str, str]] = {}  # by serial, the oldest first: whose transports have ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self.clock = RunningClock(stood_still)  # for what peers have to do in time
@@ -127,6 +130,12 @@ class Engine:
                 if (transport := self.transports.get((worker.index, index))) is not None:
                     quiet.add(transport)
         return quiet
+
+    def remember(self, transport: Transport) -> None:
+        """A transport has ended: keep its name for a while."""
+        self._ended[transport.serial] = transport.about
+        while len(self._ended) > REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
     def feed_for(self, worker: Worker, layer: Layer) -> int:
         """The feed by which a worker reads a layer's log; one is opened when another worker writes it."""
@@ -211,6 +220,10 @@ class Engine:
             subscription = self.subscriptions.get(key)
             if subscription is not None and subscription.layer is not None:
                 subscription.on_started(subscription.layer)
+        elif op == L.SENDS_ON:
+            host, port = unpack_sockaddr(np.frombuffer(payload, np.uint8))
+            about = self._ended.get(a, {})
+            log.warning("a peer whose session has ended goes on sending", remote=f"{host}:{port}", **about)
         elif (transport := self.transports.get(key)) is not None and not transport.closed:
             self._handle_transport(transport, op, payload)
 

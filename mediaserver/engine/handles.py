@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import secrets
 import socket
 from collections.abc import Callable
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mediaserver.engine.engine import Engine
     from mediaserver.engine.worker import Worker
 
+SERIALS = itertools.count(1)  # of transports
 MAX_SSRCS_SENT = 1 << 14  # SSRCs that one peer is sent in its life: half of what a subscription's slot can number
 START_LIMIT = 1 << 14  # outgoing numbers begin below 2^15: an early wrap with a loss would deafen the receiver
 
@@ -137,6 +139,16 @@ class Layer:
         return int(self.record.codec)
 
     @property
+    def begun(self) -> int:
+        """When media began, or began again after a pause (ns, CLOCK_MONOTONIC); 0: nothing came yet."""
+        return int(self._log.header.begun) if self._log else 0
+
+    @property
+    def backwards(self) -> int:
+        """Times that RTP time has run backwards from one packet to the next in sequence."""
+        return int(self.record.backwards)
+
+    @property
     def width(self) -> int:
         """Pixels, as far as the stream told; 0: unknown."""
         return int(self._log.header.width) if self._log else 0
@@ -192,6 +204,7 @@ class Subscription:
         self.closed = False
         self._released = asyncio.get_running_loop().create_future()
         worker = self.worker
+        self.since = worker.clock()  # it waits for whatever begins from now on
         self.ssrc = 0
         with ExitStack() as taken:
             self.index = worker.subscription_slots.take()
@@ -224,8 +237,9 @@ class Subscription:
 
         `payload_type` and `rtx_type` are the subscriber's for the layer's codec. `fresh`: it is another track, whose
         time stamps have nothing to do with those before. A layer that is closed is none, because its feed may be
-        another's by the time the worker reads it; so is one whose peer has not connected, which has no log. Raises
-        EngineFull when the worker has no feed left.
+        another's by the time the worker reads it; so is one whose peer has not connected, which has no log. Who was
+        there before the media began, and has had nothing yet, gets it from its beginning. Raises EngineFull when the
+        worker has no feed left.
         """
         if self.closed:
             return
@@ -238,7 +252,7 @@ class Subscription:
         packed = payload_type | (L.NO_TYPE if rtx_type is None else rtx_type) << 8 | int(fresh) << 16
         if layer is not None:
             layer.readers.add(self)
-            packed |= layer.codec << 17
+            packed |= layer.codec << 17 | (L.FROM_START if layer.begun >= self.since else 0)
         self._command(L.SET_SOURCE, feed, packed)
 
     def set_layers(self, max_spatial: int, max_temporal: int) -> None:
@@ -294,6 +308,7 @@ class Transport:
         self.on_goodbye: Callable[[], None] = lambda: None
         self.layers: dict[Layer, None] = {}  # in the order of the offer
         self.subscriptions: dict[Subscription, None] = {}
+        self.about: dict[str, str] = {}  # whose it is, for log lines
         self.contexts: SrtpContexts | None = None
         self.closed = False
         self._sent_to: set[int] = set()  # TRANSPORT.moves at each flight of the handshake: one, if one address got all
@@ -304,7 +319,7 @@ class Transport:
         row = self.record = worker.transports.clear(self.index)
         row.ufrag, row.password_size = hash_of(ufrag), put_text(row.password, password)
         row.repairs[:] = L.NO_TYPE
-        row.reduced_size = 1
+        row.serial = self.serial = next(SERIALS)
         row.rtcp_ssrc = secrets.randbits(31) | 1
         row.ssrc_limit = min(worker.config.limits.ssrcs_per_publisher, L.MAX_SSRCS)
         row.twcc_next = secrets.randbelow(START_LIMIT)
@@ -336,6 +351,12 @@ class Transport:
             if 1 <= identity <= 14 and (allow_mixed or kind != DEPENDENCY_DESCRIPTOR):
                 self.record.ids[kind] = identity
         self.record.allow_mixed = int(allow_mixed)
+
+    def set_reduced_size(self, reduced: bool) -> None:
+        """Whether feedback may leave without the report and CNAME before it (RFC 5506 3.4.2): only if the peer asked
+        for that. Before `secure`; without it all is compound (RFC 3550 6.1).
+        """
+        self.record.reduced_size = int(reduced)
 
     def secure(self, contexts: SrtpContexts) -> None:
         """Give the worker the SRTP contexts; media flows from now on. The transport owns them and closes them.
@@ -499,6 +520,7 @@ class Transport:
     def free(self) -> None:
         """The worker has let go of it, or has ended: contexts and slots are free."""
         self.engine.transports.pop((self.worker.index, self.index), None)
+        self.engine.remember(self)
         if self.contexts is not None:
             self.contexts.close()
             self.contexts = None

@@ -33,6 +33,7 @@ from mediacodecs.stun import (
 from mediaserver.engine.access import transport_of
 from mediaserver.engine.buckets import may_check
 from mediaserver.engine.commands import take_commands
+from mediaserver.engine.ended import has_ended
 from mediaserver.engine.layout import ICE_CONNECTED
 from mediaserver.engine.news import tell_peer
 from mediaserver.engine.paths import NONE, SILENT, bind_path, move, path_of, silent
@@ -84,7 +85,7 @@ def handle_check(w: Any, b: Any, slot: int, size: int, control_size: int) -> Non
     old = hashed != t.ufrag
     known = ti != 0 and may_check(w, t) and whole(b, stun)  # a stranger costs a look-up
     if not known or not authentic(w, b, our_key(t, old), our_key_size(t, old)):
-        w.drop_stun += 1
+        refuse(w, ti, slot)
         return
     address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
     seen = recognise(t, b, int64(stun.transaction_at), w.words)
@@ -104,6 +105,13 @@ def handle_check(w: Any, b: Any, slot: int, size: int, control_size: int) -> Non
         t.came += size
     answer(w, t, b, int64(stun.transaction_at), slot, control_size, old)
     connect(w, ti, t)
+
+
+@kernel
+def refuse(w: Any, ti: int, slot: int) -> None:
+    """Count a check that is not answered: a stranger's, or of a peer whose session, and so its ufrag, has ended."""
+    address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
+    w.drop_stun += ti != 0 or not has_ended(w, w.words, w.names + slot * 32)
 
 
 @kernel

@@ -1,7 +1,13 @@
 """Which layer an SSRC belongs to: by mid and rid, then by what the SDP declared, then by a unique payload type.
 
-The answer is kept per transport; an SSRC that can't be told is refused, once, and SSRCs are bounded. A new SSRC for a
-layer that has one is a restarted encoder: it takes over, and the packet log begins a new epoch.
+The answer is kept per transport, and SSRCs are bounded. A new SSRC for a layer that has one is a restarted encoder: it
+takes over, and the packet log begins a new epoch. What has no payload (a probe for bandwidth, on SSRC 0 or before the
+media) takes nothing over, and says nothing by its payload type.
+
+The answer is not for life, because it may be taken on too little: the first packets of a stream may lack their names or
+be padding, or were lost. An SSRC that was refused is looked at again with each packet that looks different (payload
+type, payload or none, mid, rid, repaired rid) from the one before that was looked at, and one that only its payload
+type spoke for with the first that bears a name. A peer has a bucket of such searches.
 """
 
 from __future__ import annotations
@@ -12,17 +18,29 @@ from mediacodecs.extensions import MID, REPAIRED_RID, RID
 from mediacodecs.frame import OPUS, int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import layer_of
-from mediaserver.engine.layout import AUDIO, NO_TYPE
+from mediaserver.engine.buckets import may_identify
+from mediaserver.engine.layout import AUDIO, LAYER, NO_TYPE
 from mediaserver.engine.news import tell_refused
+
+assert LAYER.fields is not None
+LONGEST_NAME = LAYER.fields["mid"][0].itemsize  # bytes of a mid or rid: a longer one is no layer's
+FNV_BASIS, FNV_PRIME, MASK32 = 0x811C9DC5, 0x01000193, 0xFFFFFFFF  # FNV-1a, the Fowler-Noll-Vo hash of 32 bits
+
+
+@kernel
+def slot_of(t: Any, ssrc: int) -> int:
+    """The place of an SSRC that was learnt; -1: none."""
+    for k in range(t.ssrc_count):
+        if int64(t.ssrcs[k]) == ssrc:
+            return int64(k)
+    return -1
 
 
 @kernel
 def known_ssrc(t: Any, ssrc: int) -> int:
     """layer << 1 | is RTX of an SSRC; -1: refused; -2: not known."""
-    for k in range(t.ssrc_count):
-        if int64(t.ssrcs[k]) == ssrc:
-            return int64(t.ssrc_layers[k])
-    return -2
+    k = slot_of(t, ssrc)
+    return int64(t.ssrc_layers[k]) if k >= 0 else int64(-2)
 
 
 @kernel
@@ -103,33 +121,99 @@ def by_payload_type(w: Any, t: Any, codec: int) -> int:
 
 
 @kernel
-def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int, payload_type: int) -> int:
-    """Learn an SSRC from an authenticated packet whose extensions are in w.extensions.
+def doubtful(w: Any, reference: int) -> bool:
+    """Whether the packet in hand may change what its SSRC refers to: it has a name, and there was only a guess."""
+    sizes = w.extensions.size
+    if layer_of(w, reference >> 1).guessed >> (reference & 1) & 1 == 0:
+        return False
+    return bool(sizes[MID] or sizes[RID] or sizes[REPAIRED_RID])
+
+
+@kernel
+def look_of(b: Any, rtp: Any, ext: Any) -> int:
+    """All that an answer depends on beside the SSRC, as 32 bits: payload type, whether there is a payload, names."""
+    look = (FNV_BASIS ^ int64(rtp.payload_type)) * FNV_PRIME & MASK32
+    look = (look ^ int64(has_payload(rtp))) * FNV_PRIME & MASK32
+    for kind in (MID, RID, REPAIRED_RID):
+        size = min(int64(ext.size[kind]), int64(LONGEST_NAME))
+        look = (look ^ size) * FNV_PRIME & MASK32
+        for k in range(size):
+            look = (look ^ int64(b[ext.at[kind] + k])) * FNV_PRIME & MASK32
+    return look
+
+
+@kernel
+def has_payload(rtp: Any) -> bool:
+    """Whether there is more than padding in a packet."""
+    return bool(int64(rtp.payload_end) > int64(rtp.payload_at))
+
+
+@kernel
+def search(w: Any, t: Any, b: Any, ssrc: int) -> int:
+    """layer << 1 | is RTX of the packet in w.rtp, whose extensions are in w.extensions; -1: none."""
+    primary = int64(t.repairs[w.rtp.payload_type])
+    repair = primary != NO_TYPE
+    codec = int64(t.codecs[primary if repair else w.rtp.payload_type])
+    full = has_payload(w.rtp)
+    if codec == 0 or not (full or repair):
+        return -1
+    index = by_names(w, t, b, w.extensions, repair)
+    if index == 0:
+        index = by_declaration(w, t, ssrc, repair)
+    guess = index == 0
+    if guess and full:
+        index = by_payload_type(w, t, codec)
+    if index == 0:
+        return -1
+    layer = layer_of(w, index)
+    bit = int64(1) << int64(repair)
+    layer.guessed = layer.guessed | bit if guess else layer.guessed & ~bit
+    if repair:
+        layer.rtx_ssrc = ssrc
+    return int64(index << 1 | int64(repair))
+
+
+@kernel
+def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int) -> int:
+    """What an SSRC that is new, was refused or guessed refers to, by the authentic packet in w.rtp and w.extensions.
 
     Returns layer << 1 | is RTX, or -1: refused.
     """
-    primary = int64(t.repairs[payload_type])
-    repair = primary != NO_TYPE
-    codec = int64(t.codecs[primary if repair else payload_type])
-    layer_index = by_names(w, t, b, w.extensions, repair)
-    if layer_index == 0:
-        layer_index = by_declaration(w, t, ssrc, repair)
-    if layer_index == 0 and codec:
-        layer_index = by_payload_type(w, t, codec)
-    reference = int64(-1)
-    if layer_index and codec:
-        reference = layer_index << 1 | int64(repair)
-        layer = layer_of(w, layer_index)
-        if repair:
-            layer.rtx_ssrc = ssrc
+    look = look_of(b, w.rtp, w.extensions)
+    k = slot_of(t, ssrc)
+    if k >= 0:
+        before = int64(t.ssrc_layers[k])
+        if int64(t.ssrc_looks[k]) == look or not may_identify(w, t):
+            return before
+        reference = search(w, t, b, ssrc)
+        if before >= 0:
+            reference = settle(w, before, reference)
     else:
-        tell_refused(w, ti, t, ssrc, payload_type)
-    slot = free_slot(w, t)
-    if slot < 0:
-        return -1
-    t.ssrcs[slot] = ssrc
-    t.ssrc_layers[slot] = reference
+        reference = search(w, t, b, ssrc)
+        if reference < 0 and has_payload(w.rtp):
+            tell_refused(w, ti, t, ssrc, int64(w.rtp.payload_type))
+        k = free_slot(w, t)
+        if k < 0:
+            return -1
+    t.ssrcs[k], t.ssrc_layers[k], t.ssrc_looks[k] = ssrc, reference, look
     return reference
+
+
+@kernel
+def settle(w: Any, guess: int, found: int) -> int:
+    """What a guessed SSRC refers to, now that a name came with it. The layer that it was not lets go of it."""
+    layer = layer_of(w, guess >> 1)
+    if found < 0:
+        return guess
+    if found == guess:
+        layer.guessed &= ~(int64(1) << (guess & 1))
+        return guess
+    if guess & 1:
+        layer.rtx_ssrc = -1
+    else:
+        layer.ssrc = -1
+        layer.missing_count = 0
+    return found
 
 
 @kernel

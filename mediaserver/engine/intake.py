@@ -14,7 +14,7 @@ from typing import Any
 from mediacodecs.dependency_descriptor import DD_STATE, parse_dependency_descriptor
 from mediacodecs.extensions import ABS_CAPTURE_TIME, AUDIO_LEVEL, DEPENDENCY_DESCRIPTOR, VIDEO_ORIENTATION
 from mediacodecs.frame import AV1, H264, OPUS, VP9, int64
-from mediacodecs.h264 import HAS_SPS
+from mediacodecs.h264 import HAS_PPS, HAS_SPS
 from mediacodecs.kernel import kernel
 from mediacodecs.payload import parse_payload
 from mediacodecs.reception import count_reception
@@ -25,7 +25,8 @@ from mediaserver.engine.keyframes import keyframe_came
 from mediaserver.engine.layout import AUDIO, LAYER, SECOND
 from mediaserver.engine.nacks import note_arrival
 from mediaserver.engine.news import tell_layer
-from mediaserver.engine.parameters import keep_parameters
+from mediaserver.engine.parameters import keep_parameters, recall_parameters
+from mediaserver.engine.rewrite import signed32
 from packetio.log import (
     DISCARDABLE,
     END,
@@ -96,6 +97,9 @@ def fits(w: Any, index: int, layer: Any, b: Any, ssrc: int, codec: int, repaired
         w.drop_payload += 1  # of the codec before
         return False
     if ssrc != layer.ssrc:
+        if int64(w.rtp.payload_end) <= int64(w.rtp.payload_at):
+            w.drop_ssrc += 1  # padding takes nothing over
+            return False
         if known and layer.ssrc >= 0 and w.now - log_at(layer.log).last_arrival < REPLACED:
             w.drop_ssrc += 1
             return False
@@ -117,7 +121,7 @@ def changes_codec(w: Any, layer: Any, b: Any, codec: int) -> bool:
     if w.now - layer.codec_at < CODEC_STEP:
         return False
     parse_payload(codec, b, at, end, w.frame)
-    return bool(confirmed or (w.frame.keyframe and w.frame.start) or w.frame.param_sets & HAS_SPS)
+    return bool(confirmed or (w.frame.keyframe and w.frame.start) or w.frame.param_sets & (HAS_SPS | HAS_PPS))
 
 
 @kernel
@@ -129,6 +133,7 @@ def after_append(w: Any, index: int, layer: Any) -> None:
         keyframe_came(layer)
     if layer.active == 0 and not marks & PADDING_ONLY:
         layer.active = 1
+        log_at(layer.log).begun = w.draft.arrival
         tell_layer(w, index, layer)
     feed = feed_of(w, layer.feed)
     if feed.dirty == 0:
@@ -184,7 +189,8 @@ def begin(w: Any, layer: Any, sequence: int) -> int:
     layer.received = layer.expected_prior = layer.received_prior = 0
     layer.missing_count = 0
     layer.transit = layer.jitter = 0
-    layer.frame_timestamp = -1
+    layer.timestamp = int64(w.rtp.timestamp)
+    recall_parameters(layer)
     layer.sr_arrival = 0
     state = bytes_at(layer.mid.ctypes.data + DESCRIPTOR_FROM_MID, DESCRIPTOR_BYTES)
     for k in range(DESCRIPTOR_BYTES):
@@ -207,6 +213,7 @@ def describe(w: Any, layer: Any, b: Any, codec: int, position: int, arrival: int
     draft.orientation = b[ext.at[VIDEO_ORIENTATION]] if ext.size[VIDEO_ORIENTATION] else NO_LEVEL
     draft.descriptor_at, draft.descriptor_size = ext.at[DEPENDENCY_DESCRIPTOR] - shift, ext.size[DEPENDENCY_DESCRIPTOR]
     draft.capture_at, draft.capture_size = ext.at[ABS_CAPTURE_TIME] - shift, ext.size[ABS_CAPTURE_TIME]
+    draft.opening = 0
     marks = REPAIRED * repaired | MARKER * int64(rtp.marker)
     if rtp.payload_end <= rtp.payload_at:
         draft.marks = marks | PADDING_ONLY
@@ -217,18 +224,32 @@ def describe(w: Any, layer: Any, b: Any, codec: int, position: int, arrival: int
     if ext.size[DEPENDENCY_DESCRIPTOR] and (codec == AV1 or codec == VP9 or codec == H264):
         at, size = int64(ext.at[DEPENDENCY_DESCRIPTOR]), int64(ext.size[DEPENDENCY_DESCRIPTOR])
         parse_dependency_descriptor(b, at, size, layer.descriptor, frame)
-    take_frame(w, layer, b, codec, marks)
+    note_order(layer, position, int64(rtp.timestamp))
+    take_frame(w, layer, b, codec, position, marks)
 
 
 @kernel
-def take_frame(w: Any, layer: Any, b: Any, codec: int, marks: int) -> None:
+def note_order(layer: Any, position: int, timestamp: int) -> None:
+    """Count steps back in time from one packet to the next in sequence, which came in this order: B-frames.
+
+    Not what the network swapped: then one comes behind a gap, the other late. Not a clock that begins anew.
+    """
+    if position <= layer.highest:
+        return
+    if position == layer.highest + 1:
+        layer.backwards += -layer.clock_rate < signed32(timestamp - layer.timestamp) < 0
+    layer.timestamp = timestamp
+
+
+@kernel
+def take_frame(w: Any, layer: Any, b: Any, codec: int, position: int, marks: int) -> None:
     """Copy what the payload told into w.draft."""
     draft, frame, rtp = w.draft, w.frame, w.rtp
     marks |= KEYFRAME * int64(frame.keyframe) | START * int64(frame.start)
     marks |= END * int64(frame.end != 0 or rtp.marker != 0) | SWITCH_UP * int64(frame.switch_up)
     marks |= DISCARDABLE * int64(frame.discardable) | INTER_LAYER * int64(frame.inter_layer)
     if codec == H264:
-        marks = keep_parameters(layer, b, rtp, frame, marks)
+        marks = keep_parameters(layer, b, rtp, frame, draft, position, marks)
     draft.marks = marks
     draft.spatial, draft.temporal = frame.spatial, frame.temporal
     draft.picture_id_bits = frame.picture_id_bits if codec != VP9 else 0

@@ -42,7 +42,7 @@ FREE, OPEN, CLOSING, ENDING = 0, 1, 2, 3
     REMOVE_FEED,  # feed. Acknowledged
     ADD_SUBSCRIPTION,  # subscription, parked
     REMOVE_SUBSCRIPTION,  # subscription. Acknowledged
-    SET_SOURCE,  # subscription, feed (0: park), codec << 17 | fresh << 16 | RTX payload type << 8 | payload type
+    SET_SOURCE,  # subscription, feed (0: park), FROM_START | codec << 17 | fresh << 16 | RTX type << 8 | payload type
     SET_LAYERS,  # subscription, highest spatial layer, highest temporal layer
     SET_PAUSED,  # subscription, 0 or 1
     SET_LAG,  # subscription, lag in ns
@@ -60,7 +60,10 @@ FREE, OPEN, CLOSING, ENDING = 0, 1, 2, 3
     LAYER_PAUSED,  # layer: no media for LAYER_SILENCE
     SSRC_REFUSED,  # transport, SSRC: could not be identified or exceeds the bound
     SOURCE_STARTED,  # subscription, feed: its first packet from this feed was sent
-) = range(1, 9)
+    SENDS_ON,  # -, serial of a transport that has ended; payload: the sockaddr that its peer goes on sending from
+) = range(1, 10)
+
+FROM_START = 1 << 24  # of SET_SOURCE: the subscription has waited since before the media began
 
 COMMAND = np.dtype([("op", "i8"), ("index", "i8"), ("a", "i8"), ("b", "i8")], align=True)
 EVENT_PAYLOAD = 2048
@@ -93,8 +96,9 @@ AUDIO, VIDEO = 1, 2
     PEER_NEWS,  # ADDRESS_CHANGED, GOODBYE, SSRC_REFUSED
     LAYER_NEWS,  # LAYER_STARTED, LAYER_PAUSED
     SOURCE_NEWS,  # SOURCE_STARTED
+    IDENTITIES,  # searches for the layer of an SSRC that was refused, or guessed
     BUCKETS,
-) = range(10)
+) = range(11)
 RESENT, ASKED, RESEND_BUCKETS = range(3)  # of a subscription: bytes resent, numbers asked for
 TOLD_DTLS = 16  # DTLS datagrams of one transport in the ring that control has not taken: a flight is 3 to 12
 BYTE_SHIFT = 10  # WORKER.uplink_byte_pause counts 1/1024 ns
@@ -140,11 +144,12 @@ TRANSPORT = np.dtype(
         ("kinds", "u1", (256,)),  # incoming extension id -> kind
         ("ids", "u1", (KINDS,)),  # kind -> outgoing extension id; 0: not negotiated
         ("allow_mixed", "u1"),  # 1: two-byte extension headers may be sent
-        ("reduced_size", "u1"),
+        ("reduced_size", "u1"),  # 1: the peer asked for reduced-size RTCP; 0: compounds only
         ("codecs", "u1", (128,)),  # incoming payload type -> codec constant; 0: not negotiated
         ("repairs", "u1", (128,)),  # incoming RTX payload type -> its primary payload type; NO_TYPE: not RTX
         ("ssrcs", "u4", (MAX_SSRCS,)),  # SSRCs learnt from the peer
         ("ssrc_layers", "i4", (MAX_SSRCS,)),  # layer << 1 | is RTX; -1: refused
+        ("ssrc_looks", "u4", (MAX_SSRCS,)),  # what the packet looked like by which that was decided (engine.identify)
         ("ssrc_count", "i8"),  # slots in use
         ("ssrc_total", "i8"),  # SSRCs ever learnt: libsrtp keeps a stream for each
         ("ssrc_limit", "i8"),
@@ -173,6 +178,7 @@ TRANSPORT = np.dtype(
         ("dtls_told", "i8", (TOLD_DTLS,)),  # where in the ring its newest DTLS datagrams end
         ("dtls_count", "i8"),  # how many there were
         ("untold", "i8"),  # 1 << event: what control has still to be told
+        ("serial", "i8"),  # another one for each transport of the node
         # addresses that checks came from (engine.paths); `path` is the one in `remote`, -2: another session has it
         ("path", "i8"),
         ("path_high", "i8", (ADDRESSES,)),
@@ -238,17 +244,24 @@ LAYER = np.dtype(
         ("codec_at", "i8"),  # ns: when the codec last changed
         ("other", "i8"),  # codec << 16 | sequence number that would confirm another codec; 0: none was seen
         ("clock_rate", "i8"),
+        ("guessed", "i8"),  # bits 1 << is RTX: only the payload type told that the SSRC is this layer's
         ("active", "i8"),  # 1: media is flowing
         ("told", "i8"),  # what control knows: codec << 8 | payload type while media flows, else 0
         ("started", "i8"),  # 1: positions are being counted in this epoch
         ("odd", "i8"),  # sequence number of a packet far from the rest, as RFC 3550 A.1 has it; -1: none
+        ("timestamp", "i8"),  # RTP time stamp of the packet at `highest`
+        ("backwards", "i8"),  # times that it was before that of the packet sent before it: B-frames
         *RECEPTION,  # counted by position, in this epoch
         *MISSING,  # positions being asked for
         ("keyframe_pending", "i8"),  # 1: a keyframe was asked for and has not come
         ("keyframe_asked", "i8"),  # ns: when last
         ("keyframe_count", "i8"),  # keyframes received
-        ("frame_timestamp", "i8"),  # RTP time stamp of the frame being received
-        ("frame_parameters", "i8"),  # param_sets bits seen in that frame
+        # H.264 (engine.parameters): positions of the newest packets with …; -1: none in this epoch
+        ("sps_at", "i8"),
+        ("pps_at", "i8"),
+        ("recovery_at", "i8"),  # … a recovery point SEI
+        ("slice_at", "i8"),  # … the beginning of a picture from which decoding can't start
+        ("picture_at", "i8"),  # … the beginning of one from which it can
         ("sps", "u1", (400,)),
         ("pps", "u1", (300,)),
         ("sps_size", "i8"),
@@ -348,6 +361,8 @@ SUBSCRIPTION = np.dtype(
         ("sr_middle", "i8"),  # of the newest sender report that was sent
         ("sr_sent", "i8"),
         ("acknowledged", "i4"),  # 1: a receiver report named the SSRC: mid need not be sent any more
+        ("rtx_acknowledged", "i4"),  # the same for the RTX SSRC
+        ("from_start", "i4"),  # 1: it has waited since before the target's media began
         ("mid_size", "i4"),
         ("mid", "u1", (16,)),
         ("cname", "u1", (32,)),
@@ -368,6 +383,20 @@ SUBSCRIPTION = np.dtype(
 
 ADDRESS = np.dtype([("high", "i8"), ("low", "i8"), ("port", "i8"), ("transport", "i8")], align=True)
 UFRAG = np.dtype([("hash", "i8"), ("transport", "i8")], align=True)
+
+ENDED = np.dtype(
+    [
+        ("high", "i8"),
+        ("low", "i8"),
+        ("port", "i8"),
+        ("serial", "i8"),  # of the transport; 0: nothing here
+        ("since", "i8"),  # ns: when it ended
+        ("heard", "i8"),  # ns: when something last came from there
+        ("packets", "i8"),  # that have come since
+    ],
+    align=True,
+)  # an address of a transport that has ended
+ENDED_SLOTS = 256  # that a worker remembers, at most
 
 PACKET = np.dtype(
     [
@@ -407,6 +436,7 @@ WORKER = np.dtype(
         ("twccs", "i8"),
         ("addresses", "i8"),
         ("ufrags", "i8"),
+        ("ended", "i8"),  # ENDED × ENDED_SLOTS
         ("commands", "i8"),  # RING, then COMMAND × command_slots
         ("events", "i8"),  # RING, then EVENT × event_slots
         ("packets", "i8"),  # PACKET × RUN
@@ -526,6 +556,7 @@ WORKER = np.dtype(
         ("keyframe_starts", "i8"),  # late joins served from the log
         ("drop_truncated", "i8"),
         ("drop_unknown", "i8"),  # from an address that no transport has
+        ("drop_ended", "i8"),  # from a peer whose session has ended
         ("drop_stun", "i8"),  # malformed, not authentic, unknown ufrag, replayed, or from another session's address
         ("drop_unproven", "i8"),  # to an address that has not shown that it is the peer's
         ("drop_garbage", "i8"),  # not STUN, DTLS or RTP, or malformed
@@ -555,6 +586,7 @@ subscription_at = pointer_to(SUBSCRIPTION)
 twcc_at = pointer_to(TWCC_STATE)
 address_at = pointer_to(ADDRESS)
 ufrag_at = pointer_to(UFRAG)
+ended_at = pointer_to(ENDED)
 packet_at = pointer_to(PACKET)
 ring_at = pointer_to(RING)
 command_at = pointer_to(COMMAND)

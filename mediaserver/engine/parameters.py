@@ -1,59 +1,114 @@
 """H.264 parameter sets: cached as they pass, put before a keyframe that comes without them (RFC 6184 8.4).
 
-A late joiner starts at a keyframe; an encoder that sends SPS and PPS once, or in packets of their own before the IDR
-slice, would leave it without. The keyframe then begins at the parameter sets if they are in the same frame.
+A late joiner starts at a keyframe, which is one only with SPS and PPS before it. Encoders send these in one packet with
+the picture or in several, in any order, behind other NAL units, under a time stamp of their own, before each IDR
+picture or once; and the network swaps packets. So a keyframe begins with its picture's first packet, and it has an
+opening: so many positions back, where the nearer of its own parameter sets begin. When a set comes late and is the last
+that was missing, the keyframe begins (once more) with that. A picture without sets of its own gets the cached ones.
+
+Without either nobody can start there, and the next keyframe is asked for. That one is let pass even without: the
+session description may hold them (RFC 6184 8.2.2). A recovery point SEI makes a picture a keyframe as IDR does:
+encoders that refresh line by line send nothing else.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from mediacodecs.frame import int64
-from mediacodecs.h264 import HAS_IDR, HAS_PPS, HAS_SPS, PPS, SPS, nal_of_type, write_parameter_packet
+from mediacodecs.frame import H264, int64
+from mediacodecs.h264 import HAS_PPS, HAS_RECOVERY, HAS_SPS, PPS, SPS, nal_of_type, write_parameter_packet
 from mediacodecs.kernel import kernel
 from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, PARAMETERS_VERSION, START, log_at
 from packetio.memory import store_release, write_fence
 
+NEAR = 16  # positions before a picture in which its own parameter sets lie, at most: SPS, PPS, SEI, repeated or not
+
 
 @kernel
-def keep_parameters(layer: Any, b: Any, rtp: Any, frame: Any, marks: int) -> int:
-    """Cache SPS and PPS of the packet; returns its marks, with KEYFRAME | START where a keyframe really begins."""
-    timestamp, sets = int64(rtp.timestamp), int64(frame.param_sets)
-    if timestamp != layer.frame_timestamp:
-        layer.frame_timestamp = timestamp
-        layer.frame_parameters = 0
+def keep_parameters(layer: Any, b: Any, rtp: Any, frame: Any, draft: Any, position: int, marks: int) -> int:
+    """Take note of the packet; returns its marks, KEYFRAME | START where a keyframe begins, and sets draft.opening."""
+    sets = int64(frame.param_sets)
+    fresh = False
     if sets & (HAS_SPS | HAS_PPS):
-        cache(layer, b, int64(rtp.payload_at), int64(rtp.payload_end))
-    before = int64(layer.frame_parameters)
-    layer.frame_parameters = before | sets
-    if sets & HAS_SPS and not sets & HAS_IDR and before == 0:
-        return int64(marks | KEYFRAME | START)
-    if marks & KEYFRAME and before & (HAS_SPS | HAS_IDR):
-        return int64(marks & ~START)
-    if marks & KEYFRAME and marks & START and not sets & HAS_SPS:
-        return int64(marks | BARE_KEYFRAME)
+        fresh = cache(layer, b, int64(rtp.payload_at), int64(rtp.payload_end), position)
+    if sets & HAS_RECOVERY:
+        layer.recovery_at = max(layer.recovery_at, position)
+    if marks & START:
+        return begin_picture(layer, draft, position, marks)
+    if fresh and position < layer.picture_at < position + NEAR:
+        first = own_sets(layer, int64(layer.picture_at))
+        if first >= 0:
+            draft.opening = position - first
+            return int64(marks | KEYFRAME | START)
     return int64(marks)
 
 
 @kernel
-def cache(layer: Any, b: Any, at: int, end: int) -> None:
-    """Keep the packet's SPS and PPS, and both as one STAP-A in the log for its readers."""
+def begin_picture(layer: Any, draft: Any, position: int, marks: int) -> int:
+    """The marks of a picture's first packet."""
+    before = int64(layer.picture_at)
+    recovery = position - NEAR < layer.recovery_at <= position and layer.recovery_at > max(layer.slice_at, before)
+    if not marks & KEYFRAME and not recovery:
+        layer.slice_at = max(layer.slice_at, position)
+        return int64(marks)
+    layer.picture_at = max(before, position)
+    first = own_sets(layer, position)
+    if first >= 0 and not first < before < position:
+        draft.opening = position - first
+        return int64(marks | KEYFRAME)
+    if log_at(layer.log).parameters_size or before >= 0:
+        return int64(marks | KEYFRAME | BARE_KEYFRAME)
+    return int64(marks & ~START)
+
+
+@kernel
+def own_sets(layer: Any, picture: int) -> int:
+    """Where the parameter sets of its own begin that stand directly before a picture, or in its packet; -1: not both.
+
+    No other picture begins in between.
+    """
+    first, last = min(layer.sps_at, layer.pps_at), max(layer.sps_at, layer.pps_at)
+    if picture - NEAR < first and last <= picture and not first < layer.slice_at < picture:
+        return int64(first)
+    return -1
+
+
+@kernel
+def cache(layer: Any, b: Any, at: int, end: int, position: int) -> bool:
+    """Keep the packet's SPS and PPS, and both as one STAP-A in the log for its readers.
+
+    False: newer ones have come before this packet, which is late.
+    """
     sps, pps = nal_of_type(b, at, end, SPS), nal_of_type(b, at, end, PPS)
-    if sps >= 0 and (sps & 0xFFFFF) <= layer.sps.size:
+    fresh = False
+    if sps >= 0 and (sps & 0xFFFFF) <= layer.sps.size and position >= layer.sps_at:
+        layer.sps_at, fresh = position, True
         layer.sps_size = sps & 0xFFFFF
         for k in range(layer.sps_size):
             layer.sps[k] = b[(sps >> 20) + k]
-    if pps >= 0 and (pps & 0xFFFFF) <= layer.pps.size:
+    if pps >= 0 and (pps & 0xFFFFF) <= layer.pps.size and position >= layer.pps_at:
+        layer.pps_at, fresh = position, True
         layer.pps_size = pps & 0xFFFFF
         for k in range(layer.pps_size):
             layer.pps[k] = b[(pps >> 20) + k]
-    if layer.sps_size and layer.pps_size and layer.sps_size + layer.pps_size + 8 <= PARAMETERS:
+    if fresh:
+        publish(layer)
+    return fresh
+
+
+@kernel
+def recall_parameters(layer: Any) -> None:
+    """An epoch begins. The parameter sets of before stay good until others come: encoders may send them only once."""
+    layer.sps_at = layer.pps_at = layer.recovery_at = layer.slice_at = layer.picture_at = -1
+    if layer.codec == H264:
         publish(layer)
 
 
 @kernel
 def publish(layer: Any) -> None:
     """Write both into the log, under a version: other workers read them meanwhile (`packetio.log.copy_parameters`)."""
+    if layer.sps_size == 0 or layer.pps_size == 0 or layer.sps_size + layer.pps_size + 8 > PARAMETERS:
+        return
     log = log_at(layer.log)
     version = log.parameters_version
     store_release(layer.log + PARAMETERS_VERSION, version + 1)

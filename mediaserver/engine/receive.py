@@ -20,8 +20,9 @@ from mediacodecs.twcc import TWCC_STATE, twcc_receive
 from mediaserver.engine.access import layer_of, transport_of
 from mediaserver.engine.buckets import admitted, note_round
 from mediaserver.engine.commands import take_commands
+from mediaserver.engine.ended import has_ended
 from mediaserver.engine.ice import handle_stun
-from mediaserver.engine.identify import identify, known_ssrc
+from mediaserver.engine.identify import doubtful, identify, known_ssrc
 from mediaserver.engine.intake import accept
 from mediaserver.engine.layout import NO_TYPE, OPEN, SSRC_LIVES, twcc_at
 from mediaserver.engine.news import may_tell_dtls, tell_dtls
@@ -91,7 +92,7 @@ def demultiplex(w: Any, slot: int, size: int, control_size: int) -> None:
         address_key(bytes_at(w.names + slot * 32, 32), 0, w.words)
         ti = find_address(w, w.words)
         if ti == 0:
-            w.drop_unknown += 1
+            w.drop_unknown += not has_ended(w, w.words, w.names + slot * 32)
         elif first < 64:
             handle_dtls(w, ti, w.data + slot * SLOT, size, first)
         elif is_rtcp(b, 0):
@@ -116,7 +117,7 @@ def handle_dtls(w: Any, ti: int, address: int, size: int, first: int) -> None:
 
 @kernel
 def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None:
-    """Authenticate, parse and identify one RTP packet."""
+    """Authenticate, parse and identify one RTP packet. What is authentic is counted, whosever it turns out to be."""
     t = transport_of(w, ti)
     if not admitted(w, t, size):
         return
@@ -126,7 +127,7 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     reference = known_ssrc(t, ssrc)
     if t.secured == 0:
         take_commands(w)  # media may overtake the command that brings its keys
-    if t.secured == 0 or reference == -1 or (reference == -2 and t.ssrc_total >= SSRC_LIVES * t.ssrc_limit):
+    if t.secured == 0 or (reference == -2 and t.ssrc_total >= SSRC_LIVES * t.ssrc_limit):
         w.drop_ssrc += 1
         return
     length = length_at(w.words.ctypes.data)
@@ -146,18 +147,22 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     parse_extensions(b, w.rtp, t.kinds, w.extensions)
     if t.twcc and w.extensions.size[TWCC] == 2:
         twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, int64(w.extensions.at[TWCC])), arrival)
-    known = reference >= 0
-    if not known:
-        take_commands(w)  # a new stream may overtake the command that adds its layer
-        if t.state != OPEN:
-            return
-        reference = identify(w, ti, t, b, ssrc, int64(w.rtp.payload_type))
+    before = reference
+    if before < 0 or doubtful(w, before):
+        reference = look_again(w, ti, t, b, ssrc)
     if reference < 0:
-        w.drop_ssrc += 1
+        w.drop_ssrc += t.state == OPEN
         return
     if reference & 1 and not unwrap_rtx(w, t, b, reference >> 1):
         return
-    accept(w, t, reference >> 1, address, arrival, ssrc, reference & 1, known)
+    accept(w, t, reference >> 1, address, arrival, ssrc, reference & 1, reference == before)
+
+
+@kernel
+def look_again(w: Any, ti: int, t: Any, b: Any, ssrc: int) -> int:
+    """What an SSRC refers to that is not settled; -1: nothing, or the peer is gone."""
+    take_commands(w)  # a new stream may overtake the command that adds its layer
+    return identify(w, ti, t, b, ssrc) if t.state == OPEN else int64(-1)
 
 
 @kernel

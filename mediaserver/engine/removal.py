@@ -25,6 +25,7 @@ from mediaserver.engine.access import (
     subscription_of,
     transport_of,
 )
+from mediaserver.engine.ended import note_ended
 from mediaserver.engine.layout import CLOSING, ENDING, FEED, LAYER, OPEN, SUBSCRIPTION, TRANSPORT
 from mediaserver.engine.lists import remove_waiting
 from mediaserver.engine.paths import drop_paths
@@ -72,6 +73,7 @@ def remove_transport(w: Any, index: int) -> None:
     drop_ufrag(w, t.ufrag)
     if t.old_ufrag:
         drop_ufrag(w, t.old_ufrag)
+    note_ended(w, t)
     drop_paths(w, index, t)
     t.secured = 0
     acknowledge(w, w.transports + index * TRANSPORT_SIZE)
@@ -200,7 +202,7 @@ def forget_ssrcs(t: Any, layer_index: int) -> None:
             k += 1
             continue
         ssrc, last = int64(t.ssrcs[k]), t.ssrc_count - 1
-        t.ssrcs[k], t.ssrc_layers[k] = t.ssrcs[last], t.ssrc_layers[last]
+        t.ssrcs[k], t.ssrc_layers[k], t.ssrc_looks[k] = t.ssrcs[last], t.ssrc_layers[last], t.ssrc_looks[last]
         t.ssrc_count = last
         forget_stream(t, ssrc)
 

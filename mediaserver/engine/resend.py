@@ -107,7 +107,9 @@ def send_rtx(w: Any, sub: Any, t: Any, p: Any, number: int, feed: Any) -> None:
     """Seal and queue one RTX packet for the packet p that was sent as `number`; its payload is pointed at."""
     make_room(w, 0)
     to = w.arena + w.queued_bytes
+    primary, sub.acknowledged = sub.acknowledged, sub.rtx_acknowledged  # the mid stays until this SSRC is known, too
     head = write_head(w, sub, t, p, sub.rtx_index + 1, to)
+    sub.acknowledged = primary
     b = bytes_at(to, 12)
     b[1] = (b[1] & 0x80) | sub.rtx_type
     put32(b, 8, sub.rtx_ssrc)

@@ -138,11 +138,18 @@ def subscription_named(w: Any, transport_index: int, ssrc: int) -> int:
 
 @kernel
 def note_report(w: Any, transport_index: int, t: Any, block: Any) -> None:
-    """Keep what a report block says of one of our streams, and the round trip (RFC 3550 section 6.4.1)."""
-    index = subscription_named(w, transport_index, int64(block.ssrc))
+    """Keep what a report block says of one of our streams, and the round trip (RFC 3550 section 6.4.1).
+
+    Of retransmissions, whose SSRC is one more, only that they come (RFC 9143 14: until then they bear the mid).
+    """
+    ssrc = int64(block.ssrc)
+    index = subscription_named(w, transport_index, ssrc & ~1)
     if index == 0:
         return
     sub = subscription_of(w, index)
+    if ssrc != sub.ssrc:
+        sub.rtx_acknowledged = 1
+        return
     sub.acknowledged = 1
     sub.lost_fraction = int64(block.fraction)
     sub.lost = int64(block.lost)

@@ -13,14 +13,28 @@ from mediacodecs.frame import int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import feed_of, gone, subscription_of, transport_of
 from mediaserver.engine.keyframes import want_keyframe
-from mediaserver.engine.layout import LIVE, PACED, PARKED, SECOND, VIDEO, WAITING
+from mediaserver.engine.layout import FROM_START, LIVE, PACED, PARKED, SECOND, VIDEO, WAITING
 from mediaserver.engine.lists import add_live, add_paced, add_waiting, remove_live, remove_paced, remove_waiting
 from mediaserver.engine.news import tell_source
 from mediaserver.engine.numbering import start_at
 from mediaserver.engine.rewrite import MASK32, SQUEEZE, signed32
 from mediaserver.engine.sender_reports import publisher_report
-from packetio.log import KEYFRAME, KEYFRAMES, START, entry_address, entry_at, holds, log_at, newest_keyframe
+from packetio.log import (
+    JOURNAL_HEAD,
+    KEYFRAME,
+    KEYFRAMES,
+    START,
+    entry_address,
+    entry_at,
+    holds,
+    journal_address,
+    log_at,
+    newest_keyframe,
+)
+from packetio.memory import load_acquire, numbers_at
 
+OPENING = 2 * SECOND  # ns; a beginning that is longer ago is let go: sound would begin with a delay that long …
+OPENING_BURSTS = 4  # … and this many bursts of video are caught up with in a second
 MAX_PICTURE_STEP = 1  # picture ids continue with the next number after a switch
 
 
@@ -84,7 +98,7 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
     sub.feed = feed_index
     sub.payload_type, sub.rtx_type = sub.next_type, sub.next_rtx_type
     sub.spatial, sub.temporal = sub.max_spatial, sub.max_temporal
-    sub.fresh = 0
+    sub.fresh = sub.from_start = 0
     sub.next_report = w.now
     tell_source(w, index, sub)
 
@@ -93,10 +107,13 @@ def take_source(w: Any, index: int, feed_index: int, position: int, timestamp: i
 def start_waiting(w: Any, feed_index: int, p: Any) -> None:
     """A keyframe begins with packet p: everybody who waits for it goes live on this feed.
 
-    If it came late, repaired, what follows it has passed already: then it is replayed from the log.
+    If it came late, repaired, what follows it has passed already: then it is replayed from the log. So is one that
+    has an opening (its parameter sets), which has passed.
     A lagged cursor that is switching stays: it switches when the keyframe is due (`paced.switch_when_due`).
     """
     feed = feed_of(w, feed_index)
+    opening = p.position - int64(p.entry.opening)
+    passed = opening < p.position and holds(feed.log, opening) or p.position < feed.highest
     index = int64(feed.first_waiting)
     while index:
         sub = subscription_of(w, index)
@@ -104,8 +121,8 @@ def start_waiting(w: Any, feed_index: int, p: Any) -> None:
         if not may_start(w, sub, feed) or (sub.lag > 0 and sub.mode == PACED):
             index = following
             continue
-        if sub.lag > 0 or p.position < feed.highest:
-            start_paced(w, index, feed_index, p.position)
+        if sub.lag > 0 or passed:
+            start_paced(w, index, feed_index, opening if holds(feed.log, opening) else p.position)
         else:
             take_source(w, index, feed_index, p.position, p.timestamp)
             sub.mode = LIVE
@@ -175,16 +192,64 @@ def start_cursor(w: Any, index: int, feed_index: int) -> None:
         add_waiting(w, index, feed_index)
         return
     idle = sub.mode != LIVE and sub.mode != PACED
-    position = replay_from(w, sub, feed)
+    position = beginning_of(w, sub, feed) if sub.from_start else int64(-1)
+    if position < 0:
+        position = replay_from(w, sub, feed)
     if position >= 0 and idle:
         start_paced(w, index, feed_index, position)
-        w.keyframe_starts += 1
+        w.keyframe_starts += sub.kind == VIDEO
     elif sub.lag > 0 and idle and first_due(w, sub, feed) >= 0:
         start_paced(w, index, feed_index, first_due(w, sub, feed))
     else:
         add_waiting(w, index, feed_index)
         if sub.kind == VIDEO:
             want_keyframe(w, feed)
+
+
+@kernel
+def beginning_of(w: Any, sub: Any, feed: Any) -> int:
+    """Where somebody starts who has waited since before the media began: with all of it; -1: that is too long ago.
+
+    Media begins, and control gives it to those who wait, in its own time; the log has what came meanwhile.
+    """
+    log = log_at(feed.log)
+    if w.now - log.begun - sub.lag > OPENING:
+        return -1
+    return first_keyframe(w, sub, feed) if sub.kind == VIDEO else first_arrival(feed.log)
+
+
+@kernel
+def first_keyframe(w: Any, sub: Any, feed: Any) -> int:
+    """Position of the first keyframe since the media began, or of the first that is near enough to replay from."""
+    log = log_at(feed.log)
+    found = int64(-1)
+    for k in range(1, min(log.keyframe_count, KEYFRAMES) + 1):
+        position = log.keyframes[(log.keyframe_count - k) & (KEYFRAMES - 1)]
+        if position < log.epoch_start or not holds(feed.log, position):
+            break
+        entry = entry_at(entry_address(feed.log, position))
+        if entry.arrival < log.begun or (sub.lag == 0 and log.write_end - entry.at > OPENING_BURSTS * w.burst):
+            break
+        found = position
+    return found
+
+
+@kernel
+def first_arrival(base: int) -> int:
+    """The lowest position among the packets that have come since the media began; -1: none is held."""
+    log = log_at(base)
+    count = load_acquire(base + JOURNAL_HEAD)
+    oldest = max(count - log.packets + 1, int64(0))
+    found = int64(-1)
+    while count > oldest:
+        count -= 1
+        position = numbers_at(journal_address(base, count), 1)[0]
+        if position < log.epoch_start or not holds(base, position):
+            break
+        if entry_at(entry_address(base, position)).arrival < log.begun:
+            break
+        found = position if found < 0 else min(found, position)
+    return found
 
 
 @kernel
@@ -219,7 +284,8 @@ def start_paced(w: Any, index: int, feed_index: int, position: int) -> None:
     sub, feed = subscription_of(w, index), feed_of(w, feed_index)
     timestamp = int64(entry_at(entry_address(feed.log, position)).timestamp)
     take_source(w, index, feed_index, position, timestamp)
-    squeeze(w, sub, feed, position, timestamp)
+    if sub.kind == VIDEO:
+        squeeze(w, sub, feed, position, timestamp)
     sub.mode = PACED
     sub.cursor = position
     sub.budget, sub.budget_at = w.burst, w.now
@@ -248,11 +314,12 @@ def squeeze(w: Any, sub: Any, feed: Any, position: int, timestamp: int) -> None:
 
 @kernel
 def set_source(w: Any, index: int, feed_index: int, packed: int) -> None:
-    """The command SET_SOURCE: codec << 17 | fresh << 16 | RTX payload type << 8 | payload type."""
+    """The command SET_SOURCE: FROM_START | codec << 17 | fresh << 16 | RTX payload type << 8 | payload type."""
     sub = subscription_of(w, index)
     remove_waiting(w, index)
     sub.next_type, sub.next_rtx_type = packed & 255, (packed >> 8) & 255
-    sub.next_codec = packed >> 17
+    sub.next_codec = (packed >> 17) & 127
+    sub.from_start = packed & FROM_START != 0
     if feed_index == 0:
         detach(w, index)
         sub.feed = 0

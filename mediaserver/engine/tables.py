@@ -37,10 +37,15 @@ def address_key(name: Any, at: int, key: Any) -> None:
 
 
 @kernel
+def address_hash(high: int, low: int, port: int) -> int:
+    """A number whose low bits differ for the ports of one host, as for hosts: many peers share an address."""
+    return int64((high ^ low * 31 ^ port << 40) * MIX >> 40)  # below bit 40 of the product the port has no say
+
+
+@kernel
 def address_slot(w: Any, high: int, low: int, port: int) -> int:
     """The slot where the search for an address begins."""
-    x = (high ^ low * 31 ^ port << 40) * MIX
-    return int64((x >> 20) & (w.address_slots - 1))
+    return int64(address_hash(high, low, port) & (w.address_slots - 1))
 
 
 @kernel

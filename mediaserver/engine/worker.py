@@ -135,6 +135,7 @@ class Worker:
         slots = 1 << (4 * limits.transports - 1).bit_length()
         self.addresses, self.ufrags = Table(L.ADDRESS, slots * 2), Table(L.UFRAG, slots)
         self.dirty = Table(np.dtype("i8"), self.feeds.count)
+        self.ended = Table(L.ENDED, L.ENDED_SLOTS)
         self.segments, self.arrivals = Table(np.dtype("i8"), SEND_MESSAGES), Table(np.dtype("i8"), SEND_MESSAGES)
         self.sealer, self.scratch = make_sealer(), Table(np.dtype("u1"), SCRATCH)
         self.table = Table(L.WORKER, 1)
@@ -147,6 +148,7 @@ class Worker:
         w.twccs, w.packets, w.dirty = self.twccs.address, self.packets.address, self.dirty.address
         w.addresses, w.address_slots = self.addresses.address, slots * 2
         w.ufrags, w.ufrag_slots = self.ufrags.address, slots
+        w.ended = self.ended.address
         w.commands, w.command_slots = self.commands.address, COMMAND_SLOTS
         w.events, w.event_slots = self.events.address, EVENT_SLOTS
         w.worker_wakes, w.news, w.resends = wakes.address, self.news.address, self.resends.address

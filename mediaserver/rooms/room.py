@@ -141,6 +141,9 @@ class Room:
         for publisher in self.publishers.values():
             for track in publisher.tracks:
                 track.review()
+                for layer in track.new_backwards():
+                    about = {"mid": track.mid, "rid": layer.rid} | publisher.about
+                    log.warning("RTP time runs backwards (B-frames): viewers drop about half of the pictures", **about)
         for viewer in self.viewers:
             for subscription in viewer.subscriptions:
                 if subscription.state == "full":
@@ -175,6 +178,7 @@ def describe_track(track: Track) -> dict[str, Any]:
                 "width": layer.width,
                 "height": layer.height,
                 "bitrate": track.meters[layer].bitrate(),
+                "time_runs_backwards": track.runs_backwards(layer),  # B-frames: viewers drop about half
             }
             for layer in track.layers
         ],

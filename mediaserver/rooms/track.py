@@ -9,6 +9,7 @@ from mediaserver.engine.engine import Layer
 from mediaserver.signalling.codec_match import Codec
 from mediaserver.signalling.offers import PublishedMedia
 
+BACKWARDS = 3  # steps back in time between three looks, a second apart, that are no chance: B-frames, at 2 pictures a s
 RATE_SECONDS = 1.0  # seconds over which a layer's bitrate is measured, at least
 
 
@@ -28,6 +29,26 @@ class Meter:
         return int(self.rate) if self.layer.active else 0
 
 
+class Order:
+    """Whether the pictures of one layer are sent in another order than they are shown in: it has B-frames.
+
+    WebRTC's receivers show none that is older than one shown before, so half of the pictures are lost there.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.runs_backwards = self.told = False
+        self._counts = (layer.backwards,) * 3  # at the newest looks
+
+    def look(self) -> bool:
+        """Look again; whether this is the first time that its RTP time runs backwards."""
+        self._counts = (*self._counts[1:], self.layer.backwards)
+        self.runs_backwards = self._counts[2] - self._counts[0] >= BACKWARDS
+        first = self.runs_backwards and not self.told
+        self.told |= first
+        return first
+
+
 class Track:
     """One media section of a publisher. `on_change` is called when what it sends has changed."""
 
@@ -37,6 +58,7 @@ class Track:
         self.codec: Codec | None = None
         self.on_change: Callable[[Track], None] = lambda track: None
         self.meters = {layer: Meter(layer) for layer in layers}
+        self.orders = {layer: Order(layer) for layer in layers if media.kind == "video"}
         self._ladder: list[Layer] = []
         for layer in layers:
             layer.on_started = self._on_started
@@ -57,6 +79,14 @@ class Track:
         """Now and then: sizes become known, or change, without a layer starting or pausing."""
         if self.ladder() != self._ladder:
             self._changed()
+
+    def new_backwards(self) -> list[Layer]:
+        """Once a second: the layers whose RTP time runs backwards, which has not been told yet."""
+        return [layer for layer, order in self.orders.items() if order.look()]
+
+    def runs_backwards(self, layer: Layer) -> bool:
+        """Whether a layer's RTP time runs backwards from picture to picture."""
+        return layer in self.orders and self.orders[layer].runs_backwards
 
     def ladder(self) -> list[Layer]:
         """The layers that are being sent, lowest first.

@@ -177,6 +177,7 @@ class Sessions:
             fingerprints=[(fingerprint.algorithm, fingerprint.value) for fingerprint in offer.fingerprints],
         )
         peer.transport.know_peer(offer.ice_pwd, calls=offer.local_setup == "active")
+        peer.transport.set_reduced_size(offer.reduced_size)
         return peer
 
     def local(self, peer: Peer) -> LocalTransport:

@@ -75,7 +75,6 @@ class Peer:
             raise
         self.on_secured: Callable[[], None] = lambda: None
         self.on_end: Callable[[str], None] = lambda reason: None
-        self.about: dict[str, str] = {}  # room and participant, for log lines
         self.began = time.monotonic()
         self.secured_at = 0.0
         self._loop = asyncio.get_running_loop()
@@ -90,6 +89,15 @@ class Peer:
         self._deadline = self._clock.call_later(patience.join, self._end, "no connectivity check came")
         self.transport.on_datagram = self._on_datagram
         self.transport.on_connected = self._on_connected
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Room and participant, for log lines."""
+        return self.transport.about
+
+    @about.setter
+    def about(self, about: dict[str, str]) -> None:
+        self.transport.about = about
 
     def expect(self, *, server: bool, fingerprints: list[tuple[str, str]]) -> None:
         """What the offer said: our DTLS role, and the fingerprints of the peer's certificate (algorithm, value)."""

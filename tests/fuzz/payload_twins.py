@@ -211,10 +211,23 @@ def h264_nals(nals: list[tuple[int, int, bytes]], fragment: bool) -> Fields:
             out["param_sets"] |= 4
         if kind == 8 and not fragment:
             out["param_sets"] |= 2
+        if kind == 6 and not fragment and recovery_point(body):
+            out["param_sets"] |= 8
         if kind == 7 and not fragment:
             out["param_sets"] |= 1
             out["width"], out["height"] = sps_size(bytes([importance * 32 + 7]) + body)
     return out
+
+
+def recovery_point(sei: bytes) -> bool:
+    """Whether one of an SEI's first eight messages is a recovery point; a long one ends the search."""
+    for _ in range(8):
+        if len(sei) < 2 or (sei[0] != 6 and 255 in sei[:2]):
+            return False
+        if sei[0] == 6:
+            return True
+        sei = sei[2 + sei[1] :]
+    return False
 
 
 def unescape(nal: bytes) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from mediaserver.engine.layout import ADDRESS, UFRAG, WORKER
 from mediaserver.engine.tables import (
     address_key,
+    address_slot,
     drop_address,
     drop_ufrag,
     find_address,
@@ -83,3 +84,14 @@ def test_same_address_on_another_port_is_another_peer() -> None:
     put_address(tables.w, tables.of("10.0.0.1", 5000, socket.AF_INET), 3)
     assert find_address(tables.w, tables.of("10.0.0.1", 5001, socket.AF_INET)) == 0
     assert find_address(tables.w, tables.of("10.0.0.1", 5000, socket.AF_INET6)) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_peers_at_one_address_have_places_of_their_own(seed: int) -> None:
+    """Behind one NAT, or a load test on loopback: a search takes a step or two, and not one for each of them."""
+    rng, slots, count = random.Random(seed), 4096, 1000
+    tables, first = Tables(slots), rng.randrange(1024, 60_000)
+    ports = [range(first, first + count), [rng.randrange(1024, 65_536) for _ in range(count)]][seed % 2]
+    homes = [int(address_slot(tables.w, *tables.of("127.0.0.1", port, socket.AF_INET).tolist())) for port in ports]
+    shared = count - len(set(homes))
+    assert shared < count / 5

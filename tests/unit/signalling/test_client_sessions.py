@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import json
 import re
+from collections.abc import Callable
 
 import pytest
 
 from tests.unit.engine.peers import build, until
-from tests.unit.signalling.nodes import OFFER, SDP, VP8_TYPE, Joined, Running, vp8
+from tests.unit.signalling.nodes import MID_ID, OFFER, SDP, VP8_TYPE, Joined, Running, vp8
 
+SR, RR, SDES, PSFB = 200, 201, 202, 206  # RTCP packet types
+CNAME = 1
 TRANSPORT = ("a=ice-", "a=fingerprint", "a=setup", "a=candidate", "a=end-of", "a=rtcp-mux", "a=rtcp-rsize")
 
 
@@ -111,3 +117,74 @@ async def test_layers_with_rids_are_told_apart_by_ssrc_where_packets_bear_no_rid
     send_frame(publisher, 502, 100)
     await until(lambda: track.layers[1].active)
     assert not track.layers[0].active
+
+
+def packets_of(compound: bytes) -> list[bytes]:
+    """The RTCP packets in one datagram."""
+    found = []
+    while compound:
+        size = 4 + 4 * int.from_bytes(compound[2:4])
+        found.append(compound[:size])
+        compound = compound[size:]
+    return found
+
+
+def asking_for_no_reduced_size(sdp: str) -> str:
+    return lines_changed(sdp, {"a=rtcp-rsize\r\n": ""})
+
+
+@pytest.mark.parametrize(("form", "reduced"), [(str, True), (asking_for_no_reduced_size, False)])
+async def test_feedback_comes_alone_only_to_who_asked_for_reduced_size(
+    node: Running, form: Callable[[str], str], reduced: bool
+) -> None:
+    await node.join("/whep/lobby/alice")
+    publisher = await node.join("/whip/lobby/alice", change=form)
+    assert ("a=rtcp-rsize" in publisher.answer) is reduced
+
+    def asked_for_a_keyframe() -> bool:
+        publisher.send_video(key=False)
+        return any(packet[1] == PSFB for data in publisher.rtcp for packet in packets_of(data))
+
+    await until(asked_for_a_keyframe)
+    compounds = [packets_of(data) for data in publisher.rtcp]
+    if reduced:
+        assert [packet[1] for packet in next(one for one in compounds if one[-1][1] == PSFB)] == [PSFB]
+        return
+    for report, name, *_ in compounds:
+        assert report[1] in (SR, RR) and name[1] == SDES and name[8] == CNAME and name[9] > 0
+
+
+def send_pictures(publisher: Joined, order: list[int]) -> None:
+    """Pictures in this order, each by when it is shown."""
+    assert publisher.sources and publisher.peer.contexts
+    for shown in order:
+        publisher.sequence += 1
+        where = {"pt": VP8_TYPE, "seq": publisher.sequence, "ts": 3000 * shown, "marker": 1}
+        packet = build(vp8(shown, key=True), ssrc=publisher.sources.video[0], ext={MID_ID: b"1"}, **where)
+        publisher.peer.send(publisher.peer.contexts._outbound.protect(packet))
+
+
+async def test_pictures_out_of_order_are_told_by_the_api_and_logged_once(lines: io.StringIO, node: Running) -> None:
+    publisher = await node.join("/whip/lobby/alice")
+    shown = 0
+
+    async def until_told(wanted: bool, *group: int) -> None:
+        """Send pictures, in groups of this order, until the API tells of the layer that its time runs backwards."""
+        nonlocal shown
+        async with asyncio.timeout(30):
+            while True:
+                send_pictures(publisher, [shown + step for step in group])
+                shown += len(group)
+                _, _, body = await node.ask("GET", "/api/rooms")
+                tracks = body["rooms"][0]["participants"][0]["tracks"]
+                (layer,) = next(one["layers"] for one in tracks if one["kind"] == "video")
+                if layer["active"] and layer["time_runs_backwards"] is wanted:
+                    return
+                await asyncio.sleep(0.01)
+
+    for _ in range(2):
+        await until_told(False, 0, 1, 2)
+        await until_told(True, 2, 0, 1)
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    (line,) = [one for one in found if "RTP time runs backwards" in one["message"]]
+    assert (line["level"], line["room"], line["participant"], line["mid"]) == ("warning", "lobby", "alice", "1")
