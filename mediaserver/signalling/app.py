@@ -95,9 +95,10 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 async def rooms(request: web.Request) -> web.Response:
-    """GET /api/rooms: who publishes what, in the rooms that the bearer may see."""
-    bearer = bearer_of(request)
-    found = request.app[CONTEXT].sessions.rooms.values()
+    """GET /api/rooms: who publishes what, in the rooms that the bearer may see; `?room=` asks for one of them."""
+    bearer, one = bearer_of(request), request.query.get("room")
+    known = request.app[CONTEXT].sessions.rooms
+    found = known.values() if one is None else [known[one]] if one in known else []
     seen = [room.describe() for room in found if bearer.lists or bearer.room == room.name]
     return web.json_response({"rooms": seen})
 

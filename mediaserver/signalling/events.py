@@ -177,7 +177,11 @@ def describe_layers(subscription: Subscription, track: Track) -> dict[str, Any]:
     ]
     return {
         "active": active,
-        "inactive": [{"encodingId": layer.rid or ""} for layer in track.layers if not layer.active],
+        "inactive": [
+            {"encodingId": layer.rid or "", "width": layer.width, "height": layer.height}  # as they were last sent
+            for layer in track.layers
+            if not layer.active
+        ],
         "current": (subscription.layer.rid or "") if subscription.layer is not None else None,
         "wanted": subscription.wanted or "auto",
     }

@@ -68,6 +68,6 @@ def add_routes(app: web.Application, base: str) -> None:
     app.router.add_get(f"{base}/", page_of(WEB / "index.html"))
     if base:
         app.router.add_get(base, to_folder(base))
-    for file in WEB.iterdir():
+    for file in WEB.rglob("*"):
         if file.suffix in TYPES:
-            app.router.add_get(f"{base}/{file.name}", page_of(file))
+            app.router.add_get(f"{base}/{file.relative_to(WEB).as_posix()}", page_of(file))

@@ -1,57 +1,74 @@
 // Why: ties the page together: the forms, the list of people, the tiles, and the address that can start it all.
 //
+//   /                                                             the whole page
 //   /?room=demo&identity=alice&publish=camera&codec=vp8&simulcast=1&resolution=720&sound=1&token=…
-//   /?room=demo&watch=alice,bob&layer=h&lag=1000
+//   /?room=demo&watch=alice,bob&layer=h&lag=1000                  to watch alice and bob: no forms
+//   /?room=demo                                                   to watch everybody in the room, who comes later too
 //
 // `publish` is camera, screen or microphone: it sets up the form, and the reader's press on its button starts it. Anybody can
 // make a link; only the reader can say that this page may see and hear. `scalability` (L3T3_KEY, …) sets WebRTC's scalabilityMode.
 // `window.weir = { publishers, watchers }` holds what runs; each has `pc` (RTCPeerConnection), `stats` and `state`.
 
-import { asProblem, Problem } from "./problem.js";
+import { query, takeToken, toWatch, watched, watchLink } from "./address.js";
+import { Everyone, MOST } from "./everyone.js";
 import { Publisher } from "./publisher.js";
-import { RoomList } from "./rooms.js";
-import { showProblem } from "./dom.js";
+import { choose, PublishForm } from "./publishform.js";
+import { find, Rooms } from "./rooms.js";
+import { asProblem, Problem } from "./session/problem.js";
+import { copy } from "./view/copying.js";
+import { showProblem } from "./view/dom.js";
+import { People } from "./view/people.js";
 import { Watcher } from "./watcher.js";
-import { sendCodecs } from "./whip.js";
-
-const ARMING = 500; // ms after the page has come to the front in which a press may still have been meant for the page before
 
 const byId = (id) => document.getElementById(id);
-const query = new URLSearchParams(location.search);
 const publishers = [];
 const watchers = [];
 window.weir = { publishers, watchers };
 
 const fields = { room: byId("room"), identity: byId("identity"), token: byId("token") };
-const publishForm = byId("publish");
 const watchForm = byId("watch");
 const tiles = byId("tiles");
+let listed = null; // what the node said of its rooms last; null: nothing
 
-const on = (value, fallback) => (value === null ? fallback : !["0", "false", "no", "off"].includes(value));
+/** True until the reader of a page that was opened to watch wants to join in. */
+const viewing = () => document.body.classList.contains("to-watch");
 const context = () => ({ room: fields.room.value.trim(), identity: fields.identity.value.trim(), token: fields.token.value.trim() });
-const remove = (list) => (item) => list.splice(list.indexOf(item), 1);
+const publisherOf = (room, identity) => publishers.find(({ options }) => options.room === room && options.identity === identity);
+const watcherOf = (room, identity) => watchers.find(({ options }) => options.room === room && options.identity === identity);
+const alertUser = (problem) => showProblem(byId("alert"), problem && asProblem(problem));
 
 function publish(options) {
-  const { room, identity } = options;
-  if (publishers.some((other) => other.options.room === room && other.options.identity === identity)) {
-    return alertUser(new Problem("Already publishing", `“${identity}” is published from this page. Change the name to publish something else beside it.`));
-  }
   alertUser(null);
-  const publisher = new Publisher(options, { parent: tiles, onclose: remove(publishers) });
+  const named = context();
+  const publisher = new Publisher({ ...named, ...options }, {
+    parent: tiles,
+    oncapture: (stream) => publishForm.captured(stream),
+    onclose: () => { publishers.splice(publishers.indexOf(publisher), 1); changed(); },
+  });
   publishers.push(publisher);
   publisher.start();
+  changed();
 }
 
-function watch(options) {
-  const same = watchers.find(({ options: other }) => other.room === options.room && other.identity === options.identity && other.lag === options.lag);
-  if (same) return same.tile.root.scrollIntoView({ behavior: "smooth", block: "nearest" });
+/** Watch somebody, once per delay; with sound if it follows a press. Gives the Watcher. */
+function watch({ room, identity, lag = Number(watchForm.elements.lag.value), layer = "auto", loud = false }) {
+  const same = watchers.find(({ options: other }) => other.room === room && other.identity === identity && other.lag === lag);
+  if (same) {
+    same.tile.root.scrollIntoView({ behavior: "smooth", block: "nearest" });
+    return same;
+  }
   alertUser(null);
-  const watcher = new Watcher(options, { parent: tiles, onclose: remove(watchers) });
+  const watcher = new Watcher({ room, identity, token: context().token, lag, layer, loud: loud && !publisherOf(room, identity) }, {
+    parent: tiles,
+    onchange: showStage,
+    onrefused: wantToken,
+    onclose: () => { watchers.splice(watchers.indexOf(watcher), 1); everyone.closed(watcher); changed(); },
+  });
   watchers.push(watcher);
   watcher.start();
+  changed();
+  return watcher;
 }
-
-const alertUser = (problem) => showProblem(byId("alert"), problem);
 
 function requireNames(...names) {
   for (const name of names) {
@@ -63,47 +80,113 @@ function requireNames(...names) {
   return true;
 }
 
-function publishOptions() {
-  const form = new FormData(publishForm);
-  const source = form.get("source");
-  return {
-    ...context(),
-    source,
-    codec: publishForm.elements.codec.value,
-    height: Number(publishForm.elements.resolution.value),
-    simulcast: publishForm.elements.simulcast.checked,
-    sound: publishForm.elements.sound.checked,
-    scalabilityMode: query.get("scalability") ?? "",
-  };
+/** Something began or ended here: whatever says so is written anew. */
+function changed() {
+  publishForm.update();
+  if (listed) people.show(listed);
+  showStage();
 }
 
-/** For a moment no press publishes: a page that opens this one under the reader's double click gets nothing by it. */
-let arming = 0;
-function disarm() {
-  const button = publishForm.querySelector("button.primary");
-  button.setAttribute("aria-disabled", "true");
-  clearTimeout(arming);
-  arming = setTimeout(() => button.removeAttribute("aria-disabled"), ARMING);
+/** Above the tiles: what is done for all of them. */
+function showStage() {
+  const muted = watchers.filter(({ hearing, options }) => hearing?.muted && !publisherOf(options.room, options.identity));
+  byId("unmute-all").hidden = muted.length < 2;
+  byId("stage-note").textContent = everyone.room === null ? "" : [`Watching everyone in ${everyone.room}`, everyone.left && `${everyone.left} more don’t fit`].filter(Boolean).join("; ");
+  byId("stage-bar").hidden = byId("unmute-all").hidden && !byId("stage-note").textContent;
+  byId("where").textContent = context().room;
+  if (!viewing()) return;
+  byId("empty-title").textContent = `Nobody is on air in ${context().room}`;
+  byId("empty-text").textContent = "Pictures appear here as people come.";
 }
 
+function watchAll(room) {
+  if (everyone.room === room) return everyone.stop();
+  everyone.start(room);
+  everyone.loud = true;
+  everyone.see(listed ?? []);
+}
+
+/** The card that is likelier to be wanted comes first: to watch when somebody is on air; never under the reader's hands. */
+let touched = false;
+function order() {
+  const publishing = byId("publish");
+  const [first, second] = listed.length && !publishers.length ? [watchForm, publishing] : [publishing, watchForm];
+  if (!touched && first.nextElementSibling !== second) second.before(first);
+}
+
+function onRooms(rooms) {
+  listed = rooms;
+  if (!watchers.some(({ state }) => state === "ended")) document.body.classList.remove("token-wanted");
+  for (const item of [...publishers, ...watchers]) item.setInfo(find(rooms, item.options.room, item.options.identity));
+  everyone.see(rooms);
+  people.show(rooms);
+  order();
+}
+
+function onRefusal(error) {
+  const refused = error.status === 401 || error.status === 403;
+  listed = null;
+  people.note(refused ? "This server does not list its rooms. Type a name below." : "The list is not available just now.");
+  if (refused) wantToken();
+}
+
+/** A page without forms shows one field of them when nothing goes without it. */
+function wantToken() {
+  document.body.classList.add("token-wanted");
+  byId("token-details").open ||= viewing();
+}
+
+const everyone = new Everyone({
+  watch: (whom) => watcherOf(whom.room, whom.identity) ?? watch({ ...whom, loud: everyone.loud }),
+  isOwn: publisherOf,
+  onchange: showStage,
+});
+const people = new People(byId("people"), {
+  context,
+  watch: (whom) => watch({ ...whom, loud: true }),
+  everyone: (room) => { watchAll(room); changed(); },
+  stateOf: (room, identity) => (publisherOf(room, identity) ? "own" : watcherOf(room, identity) ? "watched" : ""),
+  watchesAll: (room) => everyone.room === room,
+});
+const publishForm = new PublishForm(byId("publish"), {
+  ready: () => requireNames("room", "identity"),
+  running: () => publisherOf(context().room, context().identity),
+  publish,
+  onproblem: alertUser,
+});
+const rooms = new Rooms({
+  ask: () => ({ token: context().token, room: viewing() ? context().room : "" }),
+  needed: () => everyone.room !== null,
+  onrooms: onRooms,
+  onproblem: onRefusal,
+});
+
+for (const form of [byId("publish"), watchForm]) for (const event of ["focusin", "pointerdown"]) form.addEventListener(event, () => { touched = true; });
 byId("you").addEventListener("submit", (event) => event.preventDefault());
-publishForm.addEventListener("submit", (event) => {
-  event.preventDefault();
-  if (event.submitter?.hasAttribute("aria-disabled")) return;
-  if (requireNames("room", "identity")) publish(publishOptions());
-});
-addEventListener("focus", disarm);
-publishForm.addEventListener("change", () => {
-  byId("video-options").disabled = publishForm.elements.source.value === "microphone";
-});
 watchForm.addEventListener("submit", (event) => {
   event.preventDefault();
-  const { name, lag } = watchForm.elements;
+  const { name } = watchForm.elements;
   if (!requireNames("room")) return;
-  watch({ room: context().room, token: context().token, identity: name.value.trim(), lag: Number(lag.value) });
+  watch({ room: context().room, identity: name.value.trim(), loud: true });
   name.value = "";
 });
-fields.room.addEventListener("input", () => { byId("where").textContent = context().room; });
+for (const field of [fields.room, fields.identity]) field.addEventListener("input", changed);
+fields.room.addEventListener("change", () => rooms.poll());
+fields.token.addEventListener("change", () => {
+  watchers.forEach((watcher) => watcher.setToken(context().token));
+  rooms.poll();
+});
+byId("unmute-all").addEventListener("click", () => {
+  everyone.loud = true; // who comes later is heard too
+  for (const { hearing, options } of watchers) if (!publisherOf(options.room, options.identity)) hearing.set(false);
+});
+byId("copy-room").addEventListener("click", () => copy(watchLink(context().room), byId("copied"), alertUser));
+byId("join-in").addEventListener("click", () => {
+  document.body.classList.remove("to-watch");
+  rooms.poll();
+  publishForm.start.focus();
+  byId("publish").scrollIntoView({ behavior: "smooth", block: "nearest" });
+});
 
 /** Fill the forms from the address; what it does not say keeps a sensible default. */
 function fillForms() {
@@ -111,58 +194,19 @@ function fillForms() {
   fields.identity.value = query.get("identity") || `guest-${Math.floor(1000 + 9000 * Math.random())}`;
   fields.token.value = takeToken();
   byId("token-details").open = fields.token.value !== "";
-  byId("where").textContent = fields.room.value;
-  const { codec, resolution, simulcast, sound, source } = publishForm.elements;
-  for (const option of codec.options) {
-    option.disabled = !sendCodecs(option.value).length;
-    if (option.disabled) option.textContent += " (not here)";
-  }
-  codec.value = [...codec.options].find(({ disabled }) => !disabled)?.value ?? "vp8";
-  choose(codec, query.get("codec")?.toLowerCase().replace(".", ""));
-  choose(resolution, query.get("resolution")?.replace(/p$/, ""));
   choose(watchForm.elements.lag, query.get("lag"));
-  simulcast.checked = on(query.get("simulcast"), true);
-  sound.checked = on(query.get("sound"), true);
-  if (["camera", "screen", "microphone"].includes(query.get("publish"))) source.value = query.get("publish");
-  byId("video-options").disabled = source.value === "microphone";
-}
-
-function choose(select, value) {
-  if (value && [...select.options].some((option) => option.value === value)) select.value = value;
-}
-
-/** The token leaves the address bar, so that a copied address gives nobody a right; a reload finds it again. */
-function takeToken() {
-  const KEY = "weir.token";
-  const given = query.get("token");
-  try {
-    if (given === null) return sessionStorage.getItem(KEY) ?? "";
-    sessionStorage.setItem(KEY, given);
-    const clean = new URL(location.href);
-    clean.searchParams.delete("token");
-    history.replaceState(null, "", clean);
-  } catch {
-    // Storage may be forbidden: the token then lives as long as the page.
-  }
-  return given ?? "";
-}
-
-/** A link that wants something published: the form is filled, and the reader decides. */
-function offerToPublish(source) {
-  if (publishForm.elements.source.value !== source) return alertUser(new Problem("Unknown source", `“${source}” is no source; choose camera, screen or microphone.`));
-  byId("asked").textContent = `This link is for publishing to “${context().room}” as “${context().identity}”. Nothing is sent before you press the button.`;
-  byId("asked").hidden = false;
-  publishForm.querySelector("button.primary").focus();
+  document.body.classList.toggle("to-watch", toWatch);
 }
 
 function startFromAddress() {
   if (!("RTCPeerConnection" in window)) return alertUser(new Problem("This browser has no WebRTC", "Use a current Chrome, Edge, Firefox or Safari."));
-  if (query.has("publish")) offerToPublish(query.get("publish"));
-  const { room, token } = context();
+  const { room, identity } = context();
+  const source = query.get("publish");
+  if (source !== null && publishForm.source !== source) alertUser(new Problem("Unknown source", `“${source}” is no source; choose camera, screen or microphone.`));
+  else if (source !== null) publishForm.offer(room, identity);
   const lag = Math.max(0, Number(query.get("lag")) || 0);
-  for (const identity of query.getAll("watch").flatMap((names) => names.split(",")).map((name) => name.trim()).filter(Boolean)) {
-    watch({ room, token, identity, lag, layer: query.get("layer") || "auto" });
-  }
+  for (const name of watched.slice(0, MOST)) watch({ room, identity: name, lag, layer: query.get("layer") || "auto" });
+  if (toWatch && !watched.length) everyone.start(room);
 }
 
 /** Figures once a second, for all tiles alike; a reading that fails (its connection just closed) is the next second's matter. */
@@ -171,16 +215,10 @@ function measureAll() {
 }
 
 addEventListener("pagehide", () => [...publishers, ...watchers].forEach((item) => item.stop()));
-addEventListener("unhandledrejection", ({ reason }) => alertUser(asProblem(reason)));
+addEventListener("unhandledrejection", ({ reason }) => alertUser(reason));
 
 fillForms();
-disarm();
-const people = new RoomList(byId("people"), {
-  context,
-  watch: ({ room, identity }) => watch({ room, identity, token: context().token, lag: Number(watchForm.elements.lag.value) }),
-});
-fields.token.addEventListener("change", () => people.poll());
-fields.room.addEventListener("change", () => people.poll());
-people.poll();
 startFromAddress();
+changed();
+rooms.poll();
 setInterval(measureAll, 1000);

@@ -1,26 +1,38 @@
 // Why: one thing that is being published from this page: its capture, its WHIP session, its tile. When the session is
 // lost it says so and keeps the capture, so that one press brings it back.
 
-import { BITRATES, capture, otherCamera, severalCameras } from "./media.js";
-import { asProblem, Problem } from "./problem.js";
-import { Meter } from "./stats.js";
-import { Tile } from "./tile.js";
-import { WhipClient } from "./whip.js";
+import { watchLink } from "./address.js";
+import { BITRATES, capture, fromDevice, hasOtherSide, isMirrored, otherCamera } from "./capture/media.js";
+import { asProblem, Problem } from "./session/problem.js";
+import { Meter } from "./session/stats.js";
+import { WhipClient } from "./session/whip.js";
+import { copy } from "./view/copying.js";
+import { runsBackwards } from "./view/notices.js";
+import { Tile } from "./view/tile.js";
 
 const SOURCE_NAMES = { camera: "Camera", screen: "Screen", microphone: "Audio only" };
 
 export class Publisher {
-  /** `options`: {room, identity, token, source, codec, simulcast, height, sound, scalabilityMode}; `onclose` is told when it ends. */
-  constructor(options, { parent, onclose = () => {} }) {
+  #viewers = null;
+  #received = []; // layers of the picture as the node measures them
+  #muted = false;
+  #paused = false;
+
+  /**
+   * `options`: {room, identity, token, source, codec, simulcast, height, sound, camera, microphone, scalabilityMode, stream};
+   * `stream`, if there is one, is what a preview has captured. `onclose` is told when it ends, `oncapture` of each change of
+   * what is captured.
+   */
+  constructor({ stream = null, ...options }, { parent, onclose = () => {}, oncapture = () => {} }) {
     this.options = options;
     this.onclose = onclose;
+    this.oncapture = oncapture;
     this.client = null;
-    this.stream = null;
+    this.stream = stream;
     this.stats = {};
     this.state = "starting";
     this.tile = new Tile(parent, { name: options.identity, mark: `You · ${SOURCE_NAMES[options.source] ?? options.source}`, own: true });
-    this.tile.root.classList.toggle("mirrored", options.source === "camera");
-    this.tile.setState("starting", "Waiting for permission");
+    this.tile.setState("starting", stream ? "" : "Waiting for permission");
   }
 
   get pc() {
@@ -51,15 +63,39 @@ export class Publisher {
   async measure() {
     if (!this.meter || this.client.closed) return;
     this.stats = await this.meter.read();
-    this.tile.setFigures(this.stats);
+    this.tile.setFigures(this.stats, { viewers: this.#viewers, muted: this.#muted, received: this.#received });
+  }
+
+  /** What /api/rooms says of this participant; undefined when it is not there. */
+  setInfo(info) {
+    this.#viewers = info?.viewers ?? null;
+    this.#received = info?.tracks.find(({ kind }) => kind === "video")?.layers ?? [];
+    const watching = this.#viewers === null ? "" : ` · ${this.#viewers} watching`;
+    this.tile.setMark(`You · ${SOURCE_NAMES[this.options.source]}${watching}`);
+    this.tile.setHint(runsBackwards(info) ? "The node sees pictures out of order (B-frames): viewers lose many of them." : "");
+  }
+
+  /** Send another camera ("video") or microphone ("audio") from now on. */
+  async use(kind, deviceId) {
+    this.options[kind === "video" ? "camera" : "microphone"] = deviceId; // also for the next attempt
+    const before = this.stream?.getTracks().find((track) => track.kind === kind);
+    if (before) await this.#exchange(before, () => fromDevice(before, deviceId, this.options.height));
   }
 
   async #capture() {
-    if (this.stream?.getTracks().some(({ readyState }) => readyState === "live")) return;
-    this.stream = await capture(this.options);
-    this.tile.video.srcObject = this.stream;
-    for (const track of this.stream.getTracks()) track.addEventListener("ended", () => this.#ended(track));
+    if (!this.stream?.getTracks().some(({ readyState }) => readyState === "live")) this.stream = await capture(this.options);
+    if (this.tile.video.srcObject !== this.stream) {
+      this.tile.video.srcObject = this.stream;
+      for (const track of this.stream.getTracks()) track.addEventListener("ended", () => this.#ended(track));
+    }
+    this.#captured();
     if (!this.buttons) await this.#addButtons();
+  }
+
+  #captured() {
+    this.tile.root.classList.toggle("mirrored", isMirrored(this.options.source, this.#videoTrack()));
+    this.tile.sound.attach(this.stream);
+    this.oncapture(this.stream);
   }
 
   async #publish() {
@@ -73,44 +109,44 @@ export class Publisher {
     client.addEventListener("interrupted", () => this.#setState("repairing", "The connection is interrupted; trying to repair it"));
     client.addEventListener("lost", ({ detail }) =>
       this.#fail(new Problem("You are no longer on air", `${detail.title}. ${detail.detail}`.trim())));
-    const refused = await client.publish(this.stream, { codec, simulcast, scalabilityMode, maxBitrate: BITRATES[height] });
+    const refused = await client.publish(this.stream, { codec, simulcast, height, scalabilityMode, maxBitrate: BITRATES[height] });
     if (refused.length) this.tile.setProblem(new Problem("Not everything is sent", `The server declined the ${refused.join(" and the ")}.`));
     this.wakeLock = await navigator.wakeLock?.request("screen").catch(() => null); // a phone that sleeps stops sending
   }
 
   async #addButtons() {
     this.buttons = true;
-    const enable = (kind) => (off) => this.stream.getTracks().filter((track) => track.kind === kind).forEach((track) => { track.enabled = !off; });
-    if (this.stream.getAudioTracks().length) this.tile.addToggle("mic", "Mute microphone", enable("audio"));
-    if (this.#videoTrack()) this.tile.addToggle("camera", "Pause picture", enable("video"));
-    if (this.options.source === "camera" && (await severalCameras())) this.tile.addButton("flip", "Other camera", () => this.#flip());
-    if (navigator.clipboard) {
-      const button = this.tile.addButton("link", "Copy link to watch", async () => {
-        await navigator.clipboard.writeText(this.#watchLink()).catch(() => {});
-        button.classList.add("done");
-        setTimeout(() => button.classList.remove("done"), 1500);
-      });
+    const { tile, options } = this;
+    if (this.stream.getAudioTracks().length) tile.addToggle("mic", "Mute microphone", (off) => { this.#muted = off; this.#enable("audio", !off); });
+    if (this.#videoTrack()) tile.addToggle("camera", "Pause picture", (off) => { this.#paused = off; this.#enable("video", !off); });
+    if (options.source === "camera" && (await hasOtherSide(this.#videoTrack()))) {
+      tile.addButton("flip", "Other camera", () => this.#exchange(this.#videoTrack(), (track) => otherCamera(track, options.height)));
     }
-    this.tile.addFullscreen();
-    this.tile.addButton("close", "Stop publishing", () => this.stop()).classList.add("danger");
+    const link = watchLink(options.room, options.identity);
+    tile.addButton("link", "Copy link to watch", () => copy(link, tile.find(".said"), (problem) => tile.setProblem(problem)));
+    tile.addButton("close", "Stop publishing", () => this.stop()).classList.add("danger");
   }
 
-  #watchLink() {
-    return String(new URL(`./?${new URLSearchParams({ room: this.options.room, watch: this.options.identity })}`, document.baseURI));
+  #enable(kind, enabled) {
+    for (const track of this.stream.getTracks()) if (track.kind === kind) track.enabled = enabled;
   }
 
-  async #flip() {
-    const before = this.#videoTrack();
+  /** Another track in the place of one, captured by `take`; muted and paused stay what they are. */
+  async #exchange(before, take) {
     try {
-      const track = await otherCamera(before, this.options.height);
+      const track = await take(before);
+      if (this.closed) return track.stop();
       this.stream.removeTrack(before);
       this.stream.addTrack(track);
+      this.#enable("audio", !this.#muted);
+      this.#enable("video", !this.#paused);
       track.addEventListener("ended", () => this.#ended(track));
-      this.tile.root.classList.toggle("mirrored", track.getSettings().facingMode !== "environment");
       await this.client?.replace(track);
+      this.tile.setProblem(null);
     } catch (error) {
       this.tile.setProblem(asProblem(error));
     }
+    this.#captured();
   }
 
   #ended(track) {
@@ -130,7 +166,6 @@ export class Publisher {
     this.client?.close();
     this.problem = problem;
     this.#setState("ended", "Not on air");
-    if (!this.buttons) this.tile.find(".actions").replaceChildren();
     if (!this.tile.find(".danger")) this.tile.addButton("close", "Remove", () => this.stop()).classList.add("danger");
     this.tile.setProblem(problem, { label: "Publish again", run: () => { this.tile.setProblem(null); this.start(); } });
   }

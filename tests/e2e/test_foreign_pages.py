@@ -32,7 +32,7 @@ for (const name of ['getUserMedia', 'getDisplayMedia']) {
 TRY = """
 addEventListener('load', async () => {
   if (!document.querySelector('#publish')) return;
-  const media = await import(new URL('media.js', document.baseURI).href);
+  const media = await import(new URL('capture/media.js', document.baseURI).href);
   const said = await media.capture({source: 'camera'}).then(() => 'captured', error => error.title);
   console.log('tried: ' + said + ' ' + captured);
 });

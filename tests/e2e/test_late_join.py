@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.e2e.browser import CLOCK_AGE, CLOCK_CAMERA, Tab, Tabs, got, sent
@@ -26,7 +28,7 @@ async def requests(publisher: Tab) -> int:
 
 async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(node: Node, tabs: Tabs, room: str) -> None:
     publisher = await tabs.publish(node, room)
-    second, third = await tabs.open(node, room=room), await tabs.open(node, room=room)
+    second, third = [await tabs.open(node, room=room, identity=name) for name in ("bob", "carol")]
     first = await tabs.watch(node, room)
     await first.frames(STALE)
     before = await requests(publisher)
@@ -54,12 +56,11 @@ async def test_stale_keyframe_costs_exactly_one_request(node: Node, tabs: Tabs, 
 
 async def test_requests_of_viewers_who_come_at_once_are_joined(node: Node, tabs: Tabs, room: str) -> None:
     publisher = await tabs.publish(node, room)
-    waiting = [await tabs.open(node, room=room) for _ in range(3)]
+    waiting = [await tabs.open(node, room=room, identity=f"guest-{k}") for k in range(3)]
     first = await tabs.watch(node, room)
     await first.frames(STALE)
     before = await requests(publisher)
-    for tab in waiting:
-        await start_watching(tab)
+    await asyncio.gather(*map(start_watching, waiting))
     for tab in waiting:
         await tab.frames(5)
     assert await requests(publisher) == before + 1

@@ -15,7 +15,7 @@ from mediaserver.engine.warm import warm
 from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
 from mediaserver.signalling.codec_match import Codec
-from mediaserver.signalling.events import state_of
+from mediaserver.signalling.events import describe_layers, state_of
 from mediaserver.signalling.offers import Encoding, PublishedMedia, SubscribedMedia
 from tests.unit.engine.peers import Peer, build, small_config, until
 
@@ -181,6 +181,19 @@ async def test_selected_layer_is_kept_until_auto_is_wanted_again(simulcast: Simu
     subscription.select(None, 1, 0)
     assert subscription.layer is simulcast.layer("f") and subscription.state == "active"
     await until(lambda: int(subscription.engine.record.max_spatial) == 1)
+
+
+async def test_layer_that_rests_is_still_told_with_its_size(simulcast: Simulcast) -> None:
+    for rid in ("q", "f"):
+        await simulcast.send(rid, SIZES[rid])
+    _, subscription = await simulcast.viewer()
+    subscription.attach(simulcast.track)
+    pause(simulcast, "f")
+    told = describe_layers(subscription, simulcast.track)
+    width, height = SIZES["f"]
+    assert {"encodingId": "f", "width": width, "height": height} in told["inactive"]
+    assert {"encodingId": "h", "width": 0, "height": 0} in told["inactive"], "never seen"
+    assert [layer["encodingId"] for layer in told["active"]] == ["q"]
 
 
 async def test_codec_in_nobodys_offer_pauses_and_another_codec_resumes(simulcast: Simulcast) -> None:

@@ -263,13 +263,15 @@ async def test_rooms_are_shown_as_far_as_the_token_goes() -> None:
         for room in ("a", "b"):
             assert (await node.ask("POST", f"/whip/{room}/x", headers=SDP | token(room, "x"), **sending))[0] == 201
 
-        async def seen(headers: Any) -> list[str]:
-            _, _, body = await node.ask("GET", "/api/rooms", headers=headers)
+        async def seen(headers: Any, query: str = "") -> list[str]:
+            _, _, body = await node.ask("GET", f"/api/rooms{query}", headers=headers)
             return sorted(room["name"] for room in body["rooms"])
 
         await node.refused(401, "GET", "/api/rooms")
         assert await seen(token("a")) == ["a"]
         assert await seen(token("", roomList=True)) == ["a", "b"]
+        assert await seen(token("", roomList=True), "?room=b") == ["b"]
+        assert await seen(token("a"), "?room=b") == await seen(token("a"), "?room=nobody") == []
 
 
 async def test_loopback_needs_no_token_where_that_is_said_unless_it_is_a_proxy() -> None:

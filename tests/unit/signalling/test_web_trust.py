@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mediaserver.signalling.pages import WEB
 from tests.unit.signalling.nodes import FRAGMENT, OFFER, SDP, Running, running, token
 
 SENDING = OFFER.replace("recvonly", "sendonly")
@@ -97,7 +98,9 @@ async def test_headers_that_a_page_can_write_open_no_metrics(sections: dict[str,
 
 
 async def test_page_can_t_be_framed_and_runs_its_own_files_only(node: Running) -> None:
-    for path in ("/", "/app.js", "/style.css", "/icon.svg"):
+    files = ["/" + file.relative_to(WEB).as_posix() for file in WEB.rglob("*.*")]
+    assert {"/app.js", "/style.css", "/icon.svg", "/capture/media.js", "/view/tile.js"} <= set(files)
+    for path in ("/", *files):
         status, headers, body = await node.ask("GET", path)
         assert status == 200 and headers["X-Frame-Options"] == "DENY"
         policy = dict(one.strip().partition(" ")[::2] for one in headers["Content-Security-Policy"].split(";"))

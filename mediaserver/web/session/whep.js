@@ -7,7 +7,11 @@ import { HttpSession } from "./session.js";
 const LAYER = "urn:ietf:params:whep:ext:core:layer";
 const EVENTS = "urn:ietf:params:whep:ext:core:server-sent-events";
 const WANTED = ["active", "inactive", "layers", "viewercount"];
+const SILENT = 500; // ms without a packet after which there is no sound, whatever the last one told
 const EVENTS_RETRY = 2_000; // ms before a broken event stream is asked for again
+
+/** Largest first, then the higher bitrate; those of unknown size last. */
+const byQuality = (a, b) => (b.height ?? 0) - (a.height ?? 0) || (b.bitrate ?? 0) - (a.bitrate ?? 0);
 
 const DESCRIPTOR = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
@@ -30,10 +34,11 @@ function offerDescriptor(transceiver) {
  *     await client.selectLayer("q");
  *     client.close();
  *
- * Events besides those of HttpSession: `track`; `active`, `inactive`, `layers`, `viewercount` (detail: the data).
+ * Events besides those of HttpSession: `track`; `active`, `inactive` (detail: the data, with `kind`); `layers`, `viewercount` (detail: the data).
  */
 export class WhepClient extends HttpSession {
   #abort = new AbortController();
+  #heard = { packet: 0, at: 0 }; // the last packet of sound that soundLevel saw, and when
 
   /** `layer` is a rid to start with, `lag` a delay in milliseconds; both may be left out. */
   constructor({ layer = "", lag = 0, ...rest }) {
@@ -77,13 +82,30 @@ export class WhepClient extends HttpSession {
     await this.request("POST", url, { body, type: "application/json" });
   }
 
+  /** How loud the sound is now, an amplitude of 0 to 1 as its sender tells (RFC 6464), also while muted; null when it doesn't. */
+  soundLevel() {
+    const [source] = this.#receiver("audio")?.getSynchronizationSources?.() ?? [];
+    if (source?.audioLevel === undefined) return null;
+    const now = performance.now();
+    if (source.timestamp !== this.#heard.packet) this.#heard = { packet: source.timestamp, at: now };
+    return now - this.#heard.at < SILENT ? source.audioLevel : 0;
+  }
+
   close() {
     this.#abort.abort();
     super.close();
   }
 
+  #receiver(kind) {
+    return this.pc.getReceivers().find(({ track }) => track.kind === kind);
+  }
+
   #videoMid() {
     return this.pc.getTransceivers().find(({ receiver }) => receiver.track.kind === "video")?.mid ?? null;
+  }
+
+  #kindOf(mid) {
+    return this.pc.getTransceivers().find((transceiver) => transceiver.mid === mid)?.receiver.track.kind ?? null;
   }
 
   /** Keep an event stream open for as long as the session lives. */
@@ -116,6 +138,7 @@ export class WhepClient extends HttpSession {
       return; // an event that is no JSON tells us nothing
     }
     if (event === "layers") this.#setLayers(data[this.#videoMid()] ?? {});
+    if ("mediaId" in data) data.kind = this.#kindOf(data.mediaId);
     if (event === "viewercount") this.viewers = data.viewercount ?? data.count ?? null;
     this.dispatchEvent(new CustomEvent(event, { detail: data }));
   }
@@ -125,7 +148,7 @@ export class WhepClient extends HttpSession {
     const add = (active) => (layer) => layer.encodingId && !named.has(layer.encodingId) && named.set(layer.encodingId, { ...layer, active });
     active.forEach(add(true));
     inactive.forEach(add(false));
-    this.layers = [...named.values()].sort((a, b) => (b.height ?? 0) - (a.height ?? 0) || (b.bitrate ?? 0) - (a.bitrate ?? 0));
+    this.layers = [...named.values()].sort(byQuality);
     this.current = current;
   }
 }

@@ -1,5 +1,5 @@
 // Why: publishing over WHIP (RFC 9725) in one class that any page can use. It owns one peer connection that sends one
-// audio and one video track, with a chosen codec and, when wanted, three simulcast layers named q, h and f.
+// audio and one video track, with a chosen codec and, when wanted, up to three simulcast layers named q, h and f.
 
 import { Problem } from "./problem.js";
 import { HttpSession } from "./session.js";
@@ -24,14 +24,35 @@ export function sendCodecs(name) {
   return [...wanted, ...all.filter(({ mimeType }) => HELPERS.has(mimeType.toLowerCase()))];
 }
 
-/** The `sendEncodings` for a video track. Bitrates are in bit/s. */
-export function encodings({ codec = "", simulcast, maxBitrate, scalabilityMode }) {
+let modes; // whether this browser knows scalability modes, once it was asked
+
+function knowsModes() {
+  if (modes !== undefined) return modes;
+  const pc = new RTCPeerConnection();
+  const { sender } = pc.addTransceiver("video", { direction: "sendonly", sendEncodings: [{ scalabilityMode: "L1T1" }] });
+  modes = sender.getParameters().encodings?.[0]?.scalabilityMode !== undefined;
+  pc.close();
+  return modes;
+}
+
+/**
+ * Whether this browser sends several sizes of a codec. One that knows no scalability modes (Firefox) takes three VP9
+ * encodings for layers of one stream: it encodes the smallest size three times and announces the largest.
+ */
+export const simulcastWorks = (codec) => codec.toLowerCase() !== "vp9" || knowsModes();
+
+/** How many sizes browsers send of a picture of so many lines; of more encodings they leave out the largest. */
+export const sizesOf = (height) => (height >= 540 ? 3 : height >= 270 ? 2 : 1);
+
+/** The `sendEncodings` for a video track of so many lines. Bitrates are in bit/s. */
+export function encodings({ codec = "", simulcast, height = 720, maxBitrate, scalabilityMode }) {
   const mode = scalabilityMode ? { scalabilityMode } : {};
-  if (!simulcast) return [{ ...(maxBitrate ? { maxBitrate } : {}), ...mode }];
+  const layers = LAYERS.slice(-sizesOf(height));
+  if (!simulcast || layers.length === 1) return [{ ...(maxBitrate ? { maxBitrate } : {}), ...mode }];
   // Without a mode of one spatial layer, Chromium takes several VP9 or AV1 encodings for layers of one stream. Three
   // temporal layers let a server drop frames for a slow viewer; H.264 has no descriptor that says which.
   const plain = codec.toLowerCase() === "h264" ? "L1T1" : "L1T3";
-  return LAYERS.map(({ rid, scaleResolutionDownBy, share }) => ({
+  return layers.map(({ rid, scaleResolutionDownBy, share }) => ({
     rid,
     scaleResolutionDownBy,
     scalabilityMode: scalabilityMode || plain,
@@ -60,10 +81,10 @@ export class WhipClient extends HttpSession {
     return this.refusedKinds();
   }
 
-  #add(track, stream, { codec, simulcast = false, maxBitrate, scalabilityMode }) {
+  #add(track, stream, { codec, simulcast = false, height, maxBitrate, scalabilityMode }) {
     const init = { direction: "sendonly", streams: [stream] };
     if (track.kind !== "video") return void this.pc.addTransceiver(track, init);
-    init.sendEncodings = encodings({ codec, simulcast, maxBitrate, scalabilityMode });
+    init.sendEncodings = encodings({ codec, simulcast, height, maxBitrate, scalabilityMode });
     const transceiver = this.pc.addTransceiver(track, init);
     if (!codec || !transceiver.setCodecPreferences) return;
     const codecs = sendCodecs(codec);

@@ -48,6 +48,7 @@ export class Meter {
       loss: received ? percent(change("packetsLost"), change("packetsLost") + change("packetsReceived")) : 100 * (remote?.fractionLost ?? 0),
       packetsLost: (received ? stat.packetsLost : remote?.packetsLost) ?? 0,
       bufferDelay: 1000 * (change("jitterBufferDelay") / (change("jitterBufferEmittedCount") || 1)),
+      decodeDelay: 1000 * (change("totalDecodeTime") / (change("framesDecoded") || 1)),
       jitterMs: 1000 * ((received ? stat.jitter : remote?.jitter) ?? 0),
       remoteRtt: remote?.roundTripTime === undefined ? null : 1000 * remote.roundTripTime,
     };

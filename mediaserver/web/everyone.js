@@ -1,0 +1,57 @@
+// Why: a call of several people works by publishing and watching all of them. This watches whoever is on air in a room,
+// also those who come later, and clears away those who don't come back.
+
+export const MOST = 24; // tiles: as many pictures as a common laptop decodes
+const AWAY = 30_000; // ms after which the tile of somebody who has left goes too
+
+export class Everyone {
+  room = null;
+  #declined = new Set(); // identities whose tile the reader has closed: not watched again before they come anew
+
+  /** `watch({room, identity})` begins a tile and gives its Watcher; `isOwn(room, identity)`: published from this page. */
+  constructor({ watch, isOwn, onchange = () => {} }) {
+    Object.assign(this, { watch, isOwn, onchange });
+    this.watchers = new Map();
+    this.left = 0; // people beyond MOST
+  }
+
+  start(room) {
+    if (this.room !== null && this.room !== room) this.stop();
+    this.room = room;
+    this.#declined.clear();
+    this.onchange();
+  }
+
+  /** Watch nobody any more whom the reader did not choose by name. */
+  stop() {
+    this.room = null;
+    for (const watcher of [...this.watchers.values()]) watcher.stop();
+    this.onchange();
+  }
+
+  /** A tile was closed, whoever closed it. */
+  closed(watcher) {
+    const { identity } = watcher.options;
+    if (this.watchers.get(identity) !== watcher) return;
+    this.watchers.delete(identity);
+    this.#declined.add(identity);
+  }
+
+  /** What the node says of its rooms now. */
+  see(rooms) {
+    if (this.room === null) return;
+    const people = rooms.find(({ name }) => name === this.room)?.participants ?? [];
+    const here = new Set(people.map(({ identity }) => identity));
+    for (const watcher of [...this.watchers.values()]) {
+      if (watcher.leftAt !== null && Date.now() - watcher.leftAt > AWAY && !here.has(watcher.options.identity)) watcher.stop();
+    }
+    for (const identity of this.#declined) if (!here.has(identity)) this.#declined.delete(identity);
+    const wanted = [...here].filter((one) => !this.#declined.has(one) && !this.watchers.has(one) && !this.isOwn(this.room, one));
+    for (const identity of wanted.slice(0, Math.max(0, MOST - this.watchers.size))) {
+      const watcher = this.watch({ room: this.room, identity });
+      this.watchers.set(identity, watcher);
+    }
+    this.left = wanted.filter((one) => !this.watchers.has(one)).length;
+    this.onchange();
+  }
+}

@@ -1,0 +1,104 @@
+"""Screenshots of the page, wide and on a phone, before, publishing, watching and after the publisher has gone.
+
+They lie in .venv/var/screenshots, to be looked at; what a program can see of them is asserted: nothing is cut off,
+covered or wider than the screen, and every control has a name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.browser import Tab, Tabs
+from tests.e2e.node import Node
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+FOLDER = Path(__file__).parents[2] / ".venv" / "var" / "screenshots"
+SLOW = 20_000  # ms
+# What is wrong with the page as it stands: too wide, texts that are cut, controls without a name or under others.
+FAULTS = """() => {
+  const faults = [];
+  if (document.documentElement.scrollWidth > innerWidth) faults.push('wider than the screen');
+  const texts = 'h2:not(.name), h3, label, dt, dd, button, li, .mark, .state, .notice, .note, .person *';
+  for (const e of document.querySelectorAll(texts)) {
+    if (!e.checkVisibility() || getComputedStyle(e).clipPath !== 'none') continue;
+    if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth) faults.push('cut: ' + e.textContent.trim());
+  }
+  for (const e of document.querySelectorAll('button, input, select, summary')) {
+    if (!e.checkVisibility() || e.closest('.segments, .switch')) continue;
+    const name = e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.[0]?.textContent.trim();
+    if (!name) faults.push('no name: ' + e.outerHTML);
+    e.scrollIntoView({block: 'center'});
+    const {left, top, width, height} = e.getBoundingClientRect();
+    if (left < 0 || left + width > innerWidth) faults.push('off the screen: ' + name);
+    const seen = document.elementFromPoint(left + width / 2, top + height / 2);
+    if (!e.contains(seen)) faults.push('covered: ' + name + ' by ' + (seen?.className || seen?.tagName));
+  }
+  scrollTo(0, 0);
+  return faults;
+}"""
+
+
+async def look(tab: Tab, name: str) -> None:
+    """Take a picture of the whole page and look for faults."""
+    assert await tab.page.evaluate(FAULTS) == []
+    await tab.page.screenshot(path=FOLDER / f"{name}.png", full_page=True)
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (390, "light"), (360, "dark")], ids=["desktop", "phone", "small-dark"]
+)
+async def test_page_is_whole_before_publishing_watching_and_gone(
+    node: Node, tabs: Tabs, room: str, width: int, scheme: Literal["light", "dark"], request: pytest.FixtureRequest
+) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    screen, here = request.node.callspec.id, room[-20:].strip("-")
+    common: dict[str, Any] = {"width": width, "room": here}
+    publisher = await tabs.open(node, identity="ann", resolution=360, **common)
+    await publisher.page.emulate_media(color_scheme=scheme)
+    await publisher.page.wait_for_selector("#publish .try:not([aria-disabled])")
+    await look(publisher, f"before-{screen}")
+    await publisher.page.click("#publish .try")
+    await publisher.page.wait_for_function("document.querySelector('.preview video').videoWidth === 640")
+    await look(publisher, f"preview-{screen}")
+    await publisher.press()
+    await publisher.on_air()
+
+    viewer = await tabs.open(node, **common)
+    await viewer.page.emulate_media(color_scheme=scheme)
+    await viewer.width(lambda w: w == 640, "the largest size")
+    await expect(viewer.page.locator(".tile .layer")).to_be_visible(timeout=SLOW)
+    await expect(viewer.page.locator(".figures")).to_contain_text("640×360", timeout=SLOW)
+    await look(viewer, f"watching-{screen}")
+    await viewer.page.click(".unmute")
+    await viewer.page.click(".more summary")
+    await expect(viewer.page.locator(".long")).to_contain_text("PLI", timeout=SLOW)
+    await look(viewer, f"figures-{screen}")
+
+    await expect(publisher.page.locator(".mark")).to_contain_text("1 watching", timeout=SLOW)
+    await expect(publisher.page.locator(".sizes li").first).to_contain_text("640×360", timeout=SLOW)
+    await look(publisher, f"publishing-{screen}")
+    await publisher.page.click("#publish .stop")
+    await expect(viewer.page.locator(".notice")).to_have_text("ann has left; will go on when ann returns", timeout=SLOW)
+    await look(viewer, f"gone-{screen}")
+
+
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+async def test_call_of_several_people_is_whole(node: Node, tabs: Tabs, room: str, width: int) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    common: dict[str, Any] = {"width": width, "room": f"call-{width}"}
+    for name in ("bob", "carol-with-a-long-name-of-many-words"):
+        other = await tabs.open(node, identity=name, publish="microphone", **common)
+        await other.press()
+        await other.on_air()
+    me = await tabs.open(node, identity="ann", resolution=360, **common)
+    await me.press()
+    await me.on_air()
+    await me.page.get_by_role("button", name=f"Watch everyone in {common['room']}").click()
+    live = me.page.locator(".tile[data-state=live]:not(.own) .notice")
+    await expect(live).to_have_text(["Sound only", "Sound only"], timeout=SLOW)
+    await expect(me.page.locator(".person")).to_have_count(3, timeout=SLOW)
+    await look(me, f"call-{'phone' if width < 500 else 'desktop'}")
