@@ -102,9 +102,8 @@ async def test_a_run_that_is_stopped_reports_what_was_measured_until_then(strict
     going = asyncio.create_task(run.go())
     await asyncio.wait_for(enough.wait(), 30)
     run.stop()
-    begun = time.monotonic()
-    found = await asyncio.wait_for(going, 20)
-    assert found.verdict == "interrupted" and time.monotonic() - begun < 5
+    found = await asyncio.wait_for(going, 50)  # of 60 s
+    assert found.verdict == "interrupted"
     assert (found.figures["packets.received"] or 0) > 0 and not found.faults
     await transports_become(strict_node, before)
 
@@ -141,18 +140,31 @@ async def test_waiting_for_a_target_ends_when_the_run_is_stopped(tmp_path: Path)
     assert found.target.pid is not None and not Path(f"/proc/{found.target.pid}").exists()
 
 
+class Pauses(Ending):
+    """Notes how long it was asked to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        await super().pause(seconds)
+
+
 async def test_people_who_come_back_do_not_wait_for_their_group_s_start(strict_node: Node) -> None:
     viewers = [{"name": "audience", "count": 2, "start": 1.5}]
     async with scene("again", strict_node.base, subscribers=viewers) as made:
-        joining = Joining(made.scenario, made.crowd, Ending())
+        ending = Pauses()
+        joining = Joining(made.scenario, made.crowd, ending)
         await joining.first(made.roster.everybody)
-        assert joining.seconds >= 1.5 and made.crowd.done == 3
-        first = joining.seconds
+        assert joining.seconds >= 1.5 and max(ending.pauses) > 0.5 and made.crowd.done == 3
+        ending.pauses.clear()
         for person in made.roster.everybody:
             made.crowd.kill(person)
         await asyncio.gather(*(made.crowd.bury(person) for person in made.roster.everybody))
         await joining.again(made.roster.everybody)
-        assert joining.seconds - first < 1.5 and made.crowd.done == 6 and not made.crowd.failed
+        assert max(ending.pauses) < 0.5 and made.crowd.done == 6 and not made.crowd.failed
 
 
 @pytest.mark.timeout(300, func_only=True)  # on a busy machine; nothing here depends on how long it takes

@@ -37,7 +37,8 @@ async def test_shipped_scenario_works_against_a_node(name: str, node: Node) -> N
     results = await run(scenario)
     story = seen(results)
     assert not not_held(results), story
-    ours = [note for note in results.notes if not note.startswith(("no verdict", "other processes"))]
+    busy = "no verdict", "other processes", "found no room on the way to the decoders"  # the machine's, not the node's
+    ours = [note for note in results.notes if not any(words in note for words in busy)]
     assert not results.faults and not ours, story
     assert figure(results, "joins.failed") == 0 and figure(results, "joins.done") >= scenario.sessions(), story
     assert figure(results, "latency.p50") > 0 and figure(results, "join.packet.p95") > 0
