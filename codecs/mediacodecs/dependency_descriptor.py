@@ -260,7 +260,10 @@ def note_number(state: Any, number: int, template: int, flags: int) -> None:
 
 @kernel
 def fill_frame(state: Any, frame: Any, flags: int) -> None:
-    """Write what the parsed frame means. Resolutions are told with the structure, of the highest spatial layer."""
+    """Write what the parsed frame means. Resolutions are told with the structure, of the highest spatial layer.
+
+    They are what the encoder was asked for: a size that the payload itself told is a better one.
+    """
     spatial = int64(state.template_spatial[state.template])
     temporal = int64(state.template_temporal[state.template])
     frame.spatial = spatial
@@ -276,7 +279,7 @@ def fill_frame(state: Any, frame: Any, flags: int) -> None:
     slot = state.number & HISTORY - 1
     state.seen[slot] = state.number + 1
     state.seen_layer[slot] = spatial << 4 | switch << 3 | temporal
-    if flags & STRUCTURE and state.sized:
+    if flags & STRUCTURE and state.sized and not frame.width:
         frame.width = min(state.width[state.layers - 1], 0xFFFF)
         frame.height = min(state.height[state.layers - 1], 0xFFFF)
 

@@ -1,7 +1,9 @@
 """Session descriptions: text to data and back, for offers and answers (RFC 8866, RFC 8829) and trickled ICE (RFC 8840).
 
 The text comes from strangers, so its size, lines and sections are bounded, and whatever it holds the only error is
-SdpError. Reading is lenient where senders differ (unknown attributes are left out) and strict in what is then used.
+SdpError. Refused is what would make a wrong session: a text that is none (RFC 8866, section 5), a section that can't be
+counted, an attribute of NEEDED that can't be read. Any other line that can't be read is left out and noted in
+`skipped`, so that a refusal for want of it can name it: a comma in an option that nobody asked for costs no join.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import re
 from collections.abc import Iterator
 
 from mediacodecs.sdp_attributes import (
+    NEEDED,
     TOKEN,
     candidate_value,
     matched,
@@ -68,7 +71,9 @@ MAX_LINES = 10_000
 MAX_LINE_CHARACTERS = 4096
 MAX_MEDIA = 64
 MAX_FORMATS = 256
+MAX_SKIPPED = 4  # lines left out that are noted
 SHOWN_CHARACTERS = 60  # of the offending line, in a message
+LINE_END = re.compile(r"\r{0,2}\n|\r")  # as it should be, doubled by a text mode, or one of the two alone
 LINE_TYPES = frozenset("vosiuepcbtrzkam")  # RFC 8866, section 5: a description with any other is not to be used
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # controls, and what UTF-8 can't carry
 
@@ -130,45 +135,58 @@ def _lines(text: str) -> Iterator[tuple[int, str, str]]:
     """(line number from 1, type letter, value) of each line within the bounds; blank lines are passed over."""
     if len(text) > MAX_CHARACTERS:
         raise SdpError(f"The session description has {len(text)} characters, more than {MAX_CHARACTERS}.")
-    if text.count("\n") > MAX_LINES:
+    lines = LINE_END.split(text.removeprefix("\ufeff").rstrip("\0"))  # marks of files, and the end of a string in C
+    if len(lines) > MAX_LINES:
         raise SdpError(f"The session description has more than {MAX_LINES} lines.")
-    for at, line in enumerate(text.split("\n"), 1):
-        line = line.removesuffix("\r")
-        if not line.strip():
+    for at, line in enumerate(lines, 1):
+        if not line.strip(" \t\0"):
             continue
-        if len(line) > MAX_LINE_CHARACTERS:
-            raise SdpError(
-                f"Line {at}, {_shown(line[0], line[2:])}: it is longer than {MAX_LINE_CHARACTERS} characters."
-            )
         if line[1:2] != "=" or line[0] not in LINE_TYPES:
             raise SdpError(f"Line {at}, {_quoted(line)}: a line has a known type letter, then `=` and a value.")
-        if FORBIDDEN.search(line) or "\r" in line:
-            raise SdpError(f"Line {at}, {_quoted(line)}: it holds a control character.")
         yield at, line[0], line[2:].strip()
 
 
 def _read_line(session: SessionDescription, at: int, kind: str, value: str) -> None:
-    """Take one line in; an SdpError that comes out names the line."""
-    media = session.media[-1] if session.media else None
+    """Take one line in, or leave it out with a note; an SdpError that comes out names the line."""
     try:
-        if kind == "a":
-            read_attribute(session, media, value)
-        elif kind == "m":
-            session.media.append(_read_media(value, len(session.media)))
-        elif kind == "c" and media is not None:
-            media.address = words(value, 3, "IN IP4|IP6 ADDRESS")[2]
-        elif kind == "o":
-            session.origin = " ".join(words(value, 6, "USER ID VERSION IN IP4|IP6 ADDRESS"))
-        elif kind == "s":
-            session.name = value or "-"
+        if len(value) > MAX_LINE_CHARACTERS:
+            raise SdpError(f"it is longer than {MAX_LINE_CHARACTERS} characters")
+        if FORBIDDEN.search(value):
+            raise SdpError("it holds a control character")
+        _read_value(session, kind, value)
     except SdpError as error:
-        raise SdpError(f"Line {at}, {_shown(kind, value)}: {error}.") from None
+        sentence = f"Line {at}, {_shown(kind, value)}: {error}."
+        if _is_needed(kind, value):
+            raise SdpError(sentence) from None
+        if len(session.skipped) < MAX_SKIPPED:
+            session.skipped.append(sentence)
+
+
+def _read_value(session: SessionDescription, kind: str, value: str) -> None:
+    """Put the value of a line where it belongs."""
+    media = session.media[-1] if session.media else None
+    if kind == "a":
+        read_attribute(session, media, value)
+    elif kind == "m":
+        session.media.append(_read_media(value, len(session.media)))
+    elif kind == "c" and media is not None:
+        media.address = words(value, 3, "IN IP4|IP6 ADDRESS")[2]
+    elif kind == "o":
+        session.origin = " ".join(words(value, 6, "USER ID VERSION IN IP4|IP6 ADDRESS"))
+    elif kind == "s":
+        session.name = value or "-"
+
+
+def _is_needed(kind: str, value: str) -> bool:
+    """Whether a session without this line would be a wrong one."""
+    return kind in ("v", "m") or (kind == "a" and value.partition(":")[0] in NEEDED)
 
 
 def _read_media(value: str, count: int) -> MediaDescription:
+    """A section with its formats, which may be none where the offerer refuses it."""
     if count >= MAX_MEDIA:
         raise SdpError(f"there are more than {MAX_MEDIA} media sections")
-    parts = words(value, 4, "KIND PORT PROTO FORMAT…")
+    parts = words(value, 3, "KIND PORT PROTO FORMAT…")
     if len(parts) - 3 > MAX_FORMATS:
         raise SdpError(f"there are more than {MAX_FORMATS} formats")
     port = number(parts[1].partition("/")[0], 0, 65535, "the port")

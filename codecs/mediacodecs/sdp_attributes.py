@@ -1,7 +1,8 @@
 """Reading and writing of single `a=` lines, one small function per attribute and one table that names them.
 
 A reader gets the section to fill and the value after the colon; it raises SdpError with the reason alone, and the
-caller adds the line. Numbers are ASCII digits within a range: Python's int() takes far more than the grammar does.
+caller adds the line, or leaves it out where it is not NEEDED. Numbers are ASCII digits within a range: Python's int()
+takes far more than the grammar does.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from mediacodecs.sdp_types import (
 )
 
 TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]{1,255}")
+MID = re.compile(r"[!-~]{1,255}")  # a token in the RFC; others are as good to tell sections apart by
 RID = re.compile(r"[A-Za-z0-9_-]{1,255}")  # RFC 8851; `-` and `_` by its erratum
 UFRAG = re.compile(r"[A-Za-z0-9+/=_-]{4,256}")  # RFC 8839 has ice-char only; some senders use base64url
 PWD = re.compile(r"[A-Za-z0-9+/=_-]{22,256}")
@@ -34,13 +36,22 @@ HEX_PAIRS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
 SETUPS = ("active", "passive", "actpass", "holdconn")
 HASH_BYTES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
 MAX_SSRC = 0xFFFFFFFF
+NEEDED = frozenset({"mid", "group", "ice-ufrag", "ice-pwd", "setup"})
+"""Attributes without which a session would be another than the one described: how packets are told apart, and whose
+they are. Of the others enough can be read, or what they offer is not taken, or what has to be there is missed later."""
 
 
 def number(text: str, low: int, high: int, what: str) -> int:
     """text as a decimal within low..high; SdpError names what it should have been."""
-    if text.isascii() and text.isdigit() and len(text) <= 10 and low <= int(text) <= high:
-        return int(text)
-    raise SdpError(f"{what} must be a number from {low} to {high}")
+    found = small_number(text)
+    if found is None or not low <= found <= high:
+        raise SdpError(f"{what} must be a number from {low} to {high}")
+    return found
+
+
+def small_number(text: str) -> int | None:
+    """text as a decimal of at most ten ASCII digits, None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None
 
 
 def matched(pattern: re.Pattern[str], text: str, what: str) -> str:
@@ -68,9 +79,9 @@ def payload_type_and_rest(value: str, form: str) -> tuple[int, str]:
 def read_rtpmap(media: MediaDescription, value: str) -> None:
     payload_type, rest = payload_type_and_rest(value, "PT NAME/CLOCK[/CHANNELS]")
     parts = rest.split("/")
-    if not 2 <= len(parts) <= 3:
+    if len(parts) < 2:
         raise SdpError("the form is `PT NAME/CLOCK[/CHANNELS]`")
-    channels = number(parts[2], 1, 255, "the channel count") if len(parts) == 3 else None
+    channels = (small_number(parts[2]) if len(parts) > 2 else None) or None
     name, clock = matched(TOKEN, parts[0], "the encoding name"), number(parts[1], 1, 1_000_000, "the clock rate")
     media.rtpmap[payload_type] = Rtpmap(name, clock, channels)
 
@@ -167,9 +178,9 @@ def read_fingerprint(section: Section, value: str) -> None:
 
 
 def read_setup(section: Section, value: str) -> None:
-    if value not in SETUPS:
+    if value.lower() not in SETUPS:
         raise SdpError(f"setup must be one of {', '.join(SETUPS)}")
-    section.setup = value
+    section.setup = value.lower()
 
 
 def read_ice_ufrag(section: Section, value: str) -> None:
@@ -181,11 +192,12 @@ def read_ice_pwd(section: Section, value: str) -> None:
 
 
 def read_ice_options(section: Section, value: str) -> None:
-    section.ice_options = tuple(matched(TOKEN, word, "an ICE option") for word in value.split())
+    """Options are parted by blanks (RFC 8839, section 5.6), in practice by commas too."""
+    section.ice_options = tuple(matched(TOKEN, word, "an ICE option") for word in value.replace(",", " ").split())
 
 
 def read_mid(media: MediaDescription, value: str) -> None:
-    media.mid = matched(TOKEN, value, "the mid")
+    media.mid = matched(MID, value, "the mid")
 
 
 def read_msid(media: MediaDescription, value: str) -> None:
@@ -193,9 +205,9 @@ def read_msid(media: MediaDescription, value: str) -> None:
 
 
 def read_group(session: SessionDescription, value: str) -> None:
-    parts = words(value, 1, "SEMANTICS MID…")
-    if parts[0] == "BUNDLE":
-        session.bundles.append(tuple(matched(TOKEN, part, "the mid") for part in parts[1:]))
+    parts = value.split()
+    if parts[:1] == ["BUNDLE"]:
+        session.bundles.append(tuple(matched(MID, part, "the mid") for part in parts[1:]))
 
 
 def read_msid_semantic(session: SessionDescription, value: str) -> None:

@@ -143,7 +143,10 @@ class MediaDescription(Section):
 
 @dataclass
 class SessionDescription(Section):
-    """A whole offer or answer; origin is the value of `o=`, name of `s=`."""
+    """A whole offer or answer; origin is the value of `o=`, name of `s=`.
+
+    skipped: a sentence for each of the first lines that could not be read and were not needed.
+    """
 
     origin: str = "- 1 1 IN IP4 127.0.0.1"
     name: str = "-"
@@ -151,6 +154,7 @@ class SessionDescription(Section):
     bundles: list[tuple[str, ...]] = field(default_factory=list)
     msid_semantic: str | None = None
     media: list[MediaDescription] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass

@@ -36,12 +36,16 @@ def parse_vp9(b: Bytes, at: int, end: int, frame: Any) -> int:
         next_at = skip_references(b, next_at, end)
         if next_at == -2:
             return MALFORMED
+    more = flags & 0x20  # spatial layers than one
     if flags & 0x02 and next_at > 0:
+        more = int64(b[next_at]) >> 5 if next_at < end else int64(0)
         next_at = read_structure(b, next_at, end, frame)
     if next_at < 0 or next_at >= end:
         return TRUNCATED
     if flags & 0xE0 == 0:
-        check_header(b, next_at, end, frame)
+        frame.keyframe = frame.start != 0 and read_header(b, next_at, end, frame)
+    elif frame.keyframe and frame.start and not more:
+        read_header(b, next_at, end, frame)
     return OK
 
 
@@ -101,21 +105,19 @@ def read_structure(b: Bytes, at: int, end: int, frame: Any) -> int:
 
 
 @kernel
-def check_header(b: Bytes, at: int, end: int, frame: Any) -> None:
-    """Ask the frame itself whether it is a keyframe, for senders with a bare descriptor, which never set P (FFmpeg).
+def read_header(b: Bytes, at: int, end: int, frame: Any) -> bool:
+    """Whether a keyframe begins here by its own word, and its size: bare descriptors never set P (FFmpeg), and the
+    size in a structure is what the encoder was asked for, not what it makes (Firefox: 720p for 320x180).
 
     VP9 bitstream section 6.2: frame_marker 2 (= 2), profile 2, reserved 1 in profile 3, show_existing_frame,
     frame_type, show_frame, error_resilient_mode, sync code 24; in profile 0 color_space 3, color_range 1, sizes.
     """
-    frame.keyframe = 0
-    if not frame.start:
-        return
     bit, limit = at * 8, end * 8
     head = read_bits(b, bit, limit, 4)
     bit += 5 if head & 3 == 3 else 4
     if head >> 2 != 2 or read_bits(b, bit, limit, 2) != 0 or read_bits(b, bit + 4, limit, 24) != 0x498342:
-        return
-    frame.keyframe = 1
+        return False
     if head & 3 == 0 and read_bits(b, bit + 28, limit, 3) != 7 and bit + 64 <= limit:
         frame.width = min(read_bits(b, bit + 32, limit, 16) + 1, 0xFFFF)
         frame.height = min(read_bits(b, bit + 48, limit, 16) + 1, 0xFFFF)
+    return True

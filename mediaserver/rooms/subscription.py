@@ -13,12 +13,13 @@ from mediaserver.engine.engine import EngineFull, Layer
 from mediaserver.engine.engine import Subscription as EngineSubscription
 from mediaserver.logs import get_logger
 from mediaserver.rooms.track import Track
-from mediaserver.signalling.codec_match import match_codec
+from mediaserver.signalling.codec_match import describe_codec, is_fall_back, match_codec
 from mediaserver.signalling.offers import SubscribedMedia
 
 log = get_logger("weir.rooms")
 State = Literal["waiting", "active", "no-media", "codec", "full"]
 ALL = 255  # no limit to the spatial or temporal layers
+MAX_NAMED = 4  # of the viewer's codecs, in a reason
 
 
 class Subscription:
@@ -43,12 +44,32 @@ class Subscription:
             "waiting": "The publisher is not here.",
             "active": "",
             "no-media": "The publisher is sending nothing on this track.",
-            "codec": f"The publisher sends {self._codec_name()}, which this viewer did not offer.",
+            "codec": f"The publisher sends {self._sent()}, which this viewer did not offer; it takes {self._taken()}.",
             "full": "The node has no room for one more.",
         }[self.state]
 
-    def _codec_name(self) -> str:
-        return self.track.codec.name if self.track is not None and self.track.codec is not None else "nothing"
+    @property
+    def notice(self) -> str:
+        """What may be amiss although media flows, in a sentence; empty: nothing."""
+        if self.state != "active" or not self._is_doubtful():
+            return ""
+        return f"The publisher sends {self._sent()}; this viewer promised to take {self._taken()} only, and may fail."
+
+    def _is_doubtful(self) -> bool:
+        codec = self.track.codec if self.track is not None else None
+        taken = match_codec(codec, self.media.codecs) if codec is not None else None
+        return codec is not None and taken is not None and is_fall_back(codec, taken)
+
+    def _sent(self) -> str:
+        codec = self.track.codec if self.track is not None else None
+        return describe_codec(codec) if codec is not None else "nothing"
+
+    def _taken(self) -> str:
+        """The viewer's codecs, those of the publisher's kind first."""
+        sent = self.track.codec.codec if self.track is not None and self.track.codec is not None else 0
+        names = dict.fromkeys(map(describe_codec, sorted(self.media.codecs, key=lambda one: one.codec != sent)))
+        more = ["others"] if len(names) > MAX_NAMED else []
+        return ", ".join([*names][:MAX_NAMED] + more) or "nothing"
 
     def attach(self, track: Track) -> None:
         """Take a track as the source from now on."""
@@ -121,7 +142,8 @@ class Subscription:
         self.state, self.layer = state, layer
         if changed:
             paused = state in ("codec", "full")
-            write = log.warning if paused else log.debug
+            write = log.warning if paused else log.info if self.notice else log.debug
             message = "subscription paused" if paused else "subscription"
-            write(message, mid=self.media.mid, kind=self.media.kind, state=state, reason=self.reason, **self.about)
+            said = {"state": state, "reason": self.reason or self.notice}
+            write(message, mid=self.media.mid, kind=self.media.kind, **said, **self.about)
         self.on_change(self)

@@ -1,7 +1,8 @@
 """Writing of the answers to WHIP and WHEP offers, section by section in the order of the offer (RFC 8829, section 5.3).
 
 The node is ICE-lite, takes one bundled transport with rtcp-mux, and keeps the peer's payload types, mids and extension
-ids, so that nothing has to be agreed twice. Sections that we do not take get port 0.
+ids, so that nothing has to be agreed twice. Sections that we do not take get port 0. What is answered will be done:
+no `nack` where no resend would follow, reduced-size RTCP (RFC 5506) only to who offered it for all that we take.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _refuse(offered: MediaDescription) -> MediaDescription:
         kind=offered.kind,
         port=0,
         proto=offered.proto,
-        formats=offered.formats[:1],
+        formats=offered.formats[:1] or ["0"],
         address="0.0.0.0",
         mid=offered.mid,
         direction="inactive",
@@ -147,18 +148,26 @@ def _accept(offer: Offer, offered: MediaDescription, media: Media, local: LocalT
         setup=offer.local_setup,
         extmap_allow_mixed=offered.extmap_allow_mixed,
         rtcp_mux=True,
-        rtcp_rsize=offered.rtcp_rsize,
+        rtcp_rsize=offer.reduced_size,
     )
     for codec in media.codecs:
-        _add_codec(section, codec)
+        _add_codec(section, codec, resent=_is_resent(media, codec))
     return section
 
 
-def _add_codec(section: MediaDescription, codec: Codec) -> None:
+def _is_resent(media: Media, codec: Codec) -> bool:
+    """Whether lost packets are asked for and sent again: by RTX, and video by any publisher that offered to."""
+    publishes_video = isinstance(media, PublishedMedia) and media.kind == "video"
+    return publishes_video or codec.rtx_payload_type is not None
+
+
+def _add_codec(section: MediaDescription, codec: Codec, *, resent: bool) -> None:
     payload_type = codec.payload_type
     section.formats.append(str(payload_type))
     section.rtpmap[payload_type] = Rtpmap(codec.name, codec.clock_rate, codec.channels)
-    section.rtcp_fb[payload_type] = [name for name in FEEDBACK_ORDER if name in codec.feedback]
+    section.rtcp_fb[payload_type] = [
+        name for name in FEEDBACK_ORDER if name in codec.feedback and (resent or name != "nack")
+    ]
     parameters = ";".join(f"{key}={value}" if value else key for key, value in _answered_fmtp(codec).items())
     if parameters:
         section.fmtp[payload_type] = parameters
@@ -169,9 +178,13 @@ def _add_codec(section: MediaDescription, codec: Codec) -> None:
 
 
 def _answered_fmtp(codec: Codec) -> dict[str, str]:
-    """The parameters that we mirror: Opus by list, with stereo taken as announced; all others of the other codecs."""
+    """The parameters that we mirror: Opus by list, with stereo taken as announced; of the other codecs all the rest.
+
+    One with a tab in it, which nobody can have meant, is left out.
+    """
     if codec.codec != OPUS:
-        return {key: value for key, value in codec.fmtp.items() if key not in OF_THE_SENDER}
+        clean = {key: value for key, value in codec.fmtp.items() if (key + value).isprintable()}
+        return {key: value for key, value in clean.items() if key not in OF_THE_SENDER}
     mirrored = {key: value for key, value in codec.fmtp.items() if key in OPUS_PARAMETERS}
     if codec.fmtp.get("sprop-stereo") == "1":
         mirrored.setdefault("stereo", "1")

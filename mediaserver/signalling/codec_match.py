@@ -16,6 +16,7 @@ from mediacodecs.sdp import MediaDescription, Rtpmap, fmtp_parameters
 CODECS = {"audio": {"opus": OPUS}, "video": {"vp8": VP8, "vp9": VP9, "h264": H264, "av1": AV1}}
 CLOCK_RATES = {"audio": 48000, "video": 90000}  # Hz
 FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "transport-cc"})
+PROFILES = {VP9: "profile-id", AV1: "profile"}  # the parameter that holds the number of a profile
 RTCP_CLASH = range(64, 96)  # payload types that rtcp-mux can't tell from RTCP (RFC 5761, section 4)
 DEFAULT_PROFILE_LEVEL_ID = "42e01f"  # what browsers assume when fmtp names none
 
@@ -34,14 +35,29 @@ H264_PROFILES = (
     (0x7A, 0xFF, 0x00, "high-4:2:2"),
     (0xF4, 0xFF, 0x00, "predictive-high-4:4:4"),
 )
+H264_BY_IDC = {  # where profile_iop has bits that the table does not: a constraint more makes no stream harder
+    0x42: "baseline", 0x4D: "main", 0x58: "extended", 0x64: "high", 0x6E: "high-10", 0x7A: "high-4:2:2",
+    0xF4: "predictive-high-4:4:4",
+}  # fmt: skip
+ABOVE_HIGH = ("high-10", "high-4:2:2", "predictive-high-4:4:4")
 # Decoders of the profiles on the right play the one on the left, best first. Baseline as sent in practice uses neither
 # flexible ordering nor redundant slices, which is all that it has above constrained baseline.
 H264_PLAYED_BY = {
-    "constrained-baseline": ("constrained-baseline", "baseline", "main", "constrained-high", "high"),
-    "baseline": ("baseline", "constrained-baseline", "main", "constrained-high", "high"),
-    "main": ("main", "high"),
-    "constrained-high": ("constrained-high", "high"),
+    "constrained-baseline": ("constrained-baseline", "baseline", "main", "constrained-high", "high", *ABOVE_HIGH),
+    "baseline": ("baseline", "constrained-baseline", "main", "constrained-high", "high", *ABOVE_HIGH),
+    "main": ("main", "high", *ABOVE_HIGH),
+    "constrained-high": ("constrained-high", "high", *ABOVE_HIGH),
+    "high": ("high", *ABOVE_HIGH),
+    "high-10": ABOVE_HIGH,
+    "high-4:2:2": ABOVE_HIGH[1:],
 }
+# Of 8 bits and 4:2:0, the least demanding first: decoders that are in use take all of them, whatever was negotiated
+# (docs/decisions/0010-which-h264-goes-where.md).
+H264_USUAL = ("constrained-baseline", "baseline", "main", "constrained-high", "high")
+NAMES = {OPUS: "Opus", VP8: "VP8", VP9: "VP9", H264: "H.264", AV1: "AV1"}  # for sentences
+Rank = tuple[int, int]  # how much is not promised, 0: nothing; and then how far from the exact codec
+EXACT = (0, 0)
+MODE_UNPROMISED, PROFILE_UNPROMISED = 1, 2
 
 
 @dataclass(frozen=True)
@@ -121,10 +137,20 @@ def _retransmissions(media: MediaDescription) -> Iterator[tuple[int, int]]:
             yield int(apt), payload_type
 
 
-def prefer_packetization_mode_1(codecs: list[Codec]) -> list[Codec]:
-    """The same codecs, H.264 ones with packetization-mode 1 before the others, in the places that H.264 has."""
-    h264 = iter(sorted((c for c in codecs if c.codec == H264), key=lambda c: packetization_mode(c) != "1"))
+def prefer_widely_understood(codecs: list[Codec]) -> list[Codec]:
+    """The same codecs, those of H.264 in the places that it has by how many decoders take them: mode 1, then profile.
+
+    A sender of several codecs sends the first of the answer.
+    """
+    h264 = iter(sorted((c for c in codecs if c.codec == H264), key=_demand))
     return [next(h264) if codec.codec == H264 else codec for codec in codecs]
+
+
+def _demand(codec: Codec) -> tuple[int, int]:
+    """How much an H.264 stream asks of decoders: packetization modes in the order 1, 0, 2, then the profile."""
+    mode, profile = packetization_mode(codec), h264_profile(codec)
+    usual = H264_USUAL.index(profile) if profile in H264_USUAL else len(H264_USUAL)
+    return (2 if mode not in ("0", "1") else mode == "0", usual)
 
 
 def packetization_mode(codec: Codec) -> str:
@@ -133,12 +159,13 @@ def packetization_mode(codec: Codec) -> str:
 
 
 def h264_profile(codec: Codec) -> str:
-    """The name of the H.264 profile that profile-level-id stands for; the two hex digits alone when it is not known."""
+    """The name of the H.264 profile that profile-level-id stands for; four hex digits when it is none of ours."""
     text = codec.fmtp.get("profile-level-id", DEFAULT_PROFILE_LEVEL_ID).lower()
     if len(text) != 6 or set(text) - set("0123456789abcdef"):
         text = DEFAULT_PROFILE_LEVEL_ID
     idc, iop = int(text[:2], 16), int(text[2:4], 16)
-    return next((name for i, mask, value, name in H264_PROFILES if idc == i and iop & mask == value), text[:4])
+    found = (name for i, mask, value, name in H264_PROFILES if idc == i and iop & mask == value)
+    return next(found, H264_BY_IDC.get(idc, text[:4]))
 
 
 def match_codec(published: Codec, subscribed: list[Codec]) -> Codec | None:
@@ -148,28 +175,66 @@ def match_codec(published: Codec, subscribed: list[Codec]) -> Codec | None:
     return subscribed[usable[0][1]] if usable else None
 
 
-def _rank(published: Codec, offered: Codec) -> int | None:
-    """How well offered decodes what published sends: 0 is exact, None not at all."""
+def is_fall_back(published: Codec, subscribed: Codec) -> bool:
+    """Whether a codec that match_codec found does not promise to decode the stream, but does so in practice."""
+    rank = _rank(published, subscribed)
+    return rank is not None and rank[0] > 0
+
+
+def describe_codec(codec: Codec) -> str:
+    """The codec as a sentence names it: with its profile and, for H.264, the packetization mode."""
+    name = NAMES.get(codec.codec, codec.name)
+    if codec.codec == H264:
+        profile = h264_profile(codec).replace("-", " ").title()
+        return f"{name} {profile} in packetization mode {packetization_mode(codec)[:8]}"
+    return f"{name} profile {_profile(codec)}" if codec.codec in PROFILES else name
+
+
+def describe_kind(kind: str) -> str:
+    """The codecs of audio or of video that the node forwards, as a sentence names them."""
+    names = [NAMES[codec] for codec in CODECS[kind].values()]
+    return " and ".join([", ".join(names[:-1])] * (len(names) > 1) + names[-1:])
+
+
+def _rank(published: Codec, offered: Codec) -> Rank | None:
+    """How well offered decodes what published sends: the lower the better, None not at all."""
     if published.codec == H264:
         return _rank_h264(published, offered)
     if published.codec == VP9:
-        return 0 if _profile(published, "profile-id") == _profile(offered, "profile-id") else None
+        return EXACT if _profile(published) == _profile(offered) else None
     if published.codec == AV1:  # a decoder of a profile takes the lower ones (AV1 specification, section 6.4.1)
-        ours, theirs = _profile(published, "profile"), _profile(offered, "profile")
-        return theirs - ours if theirs >= ours else None
-    return 0 if (published.channels or 1) == (offered.channels or 1) else None
+        ours, theirs = _profile(published), _profile(offered)
+        return (0, theirs - ours) if theirs >= ours else None
+    return EXACT  # Opus too: its channels in rtpmap mean nothing and are left out by some (RFC 7587, section 7)
 
 
-def _rank_h264(published: Codec, offered: Codec) -> int | None:
-    """Same or higher profile, the level left aside; who takes mode 1 takes the single packets of mode 0 as well."""
-    profile, modes = h264_profile(published), (packetization_mode(published), packetization_mode(offered))
-    players = H264_PLAYED_BY.get(profile, (profile,))
-    if h264_profile(offered) not in players or modes not in (("0", "0"), ("1", "1"), ("0", "1")):
+def _rank_h264(published: Codec, offered: Codec) -> Rank | None:
+    """By profile first, then by packetization mode; the level is left aside."""
+    profile = _rank_profile(h264_profile(published), h264_profile(offered))
+    mode = _rank_mode(packetization_mode(published), packetization_mode(offered))
+    if profile is None or mode is None:
         return None
-    return 2 * players.index(h264_profile(offered)) + (modes[0] != modes[1])
+    return profile[0] + mode[0], 2 * profile[1] + mode[1]
 
 
-def _profile(codec: Codec, key: str) -> int:
+def _rank_profile(sent: str, taken: str) -> Rank | None:
+    """Same or higher; or, among the usual ones, a lower: then the most demanding that is taken is the best."""
+    players = H264_PLAYED_BY.get(sent, (sent,))
+    if taken in players:
+        return 0, players.index(taken)
+    if sent in H264_USUAL and taken in H264_USUAL:
+        return PROFILE_UNPROMISED, len(H264_USUAL) - H264_USUAL.index(taken)
+    return None
+
+
+def _rank_mode(sent: str, taken: str) -> Rank | None:
+    """Who takes mode 1 takes the single packets of mode 0 (RFC 6184, section 6.3); in practice the reverse is true."""
+    if sent == taken:
+        return EXACT
+    return {("0", "1"): (0, 1), ("1", "0"): (MODE_UNPROMISED, 1)}.get((sent, taken))
+
+
+def _profile(codec: Codec) -> int:
     """A profile number of fmtp, 0 when absent; one that is no small number matches nothing but itself."""
-    text = codec.fmtp.get(key, "0")
+    text = codec.fmtp.get(PROFILES[codec.codec], "0")
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else 1000

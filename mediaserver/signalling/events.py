@@ -152,10 +152,11 @@ def states(viewer: Viewer) -> dict[str, State]:
 
 
 def state_of(subscription: Subscription) -> State:
-    """Whether media flows; a reason is given where it is not simply the publisher's silence."""
+    """Whether media flows; with a reason where the publisher is not simply silent, and a notice where it may fail."""
     data = {"mediaId": subscription.media.mid}
     if subscription.state == "active":
-        return {"event": "active", "data": data}
+        notice = subscription.notice
+        return {"event": "active", "data": data | ({"notice": notice} if notice else {})}
     data["state"] = subscription.state
     if subscription.state in ("codec", "full"):
         data["reason"] = subscription.reason

@@ -1,6 +1,6 @@
 """Offer and answer for WHIP and WHEP: the names that the HTTP handlers use. All of it is pure: text in, text out.
 
-`codec_match` knows the codecs, `offers` reads what a peer wants, `answers` writes what it gets.
+`codec_match` knows the codecs, `sections` and `offers` read what a peer wants, `answers` writes what it gets.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from mediaserver.signalling.answers import LocalTrack, LocalTransport, answer_pu
 from mediaserver.signalling.codec_match import Codec, match_codec
 from mediaserver.signalling.offers import (
     Encoding,
-    NegotiationError,
     Offer,
     PublishedMedia,
     PublisherOffer,
@@ -19,6 +18,7 @@ from mediaserver.signalling.offers import (
     read_publisher_offer,
     read_subscriber_offer,
 )
+from mediaserver.signalling.sections import NegotiationError
 
 __all__ = [
     "Codec",

@@ -1,7 +1,8 @@
 """Reading of WHIP and WHEP offers: what a peer wants to send or to receive, in the engine's terms.
 
 An offer that is no SDP, or lacks what WebRTC demands of every offer, is refused with 400; one that is well formed but
-that this node can't serve with 422 (RFC 9725, section 4.2). Media sections that we do not take are refused one by one.
+that this node can't serve with 422 (RFC 9725, section 4.2). A publisher is served whole or not at all, or its people
+would talk to nobody without knowing (section 4.4.3); of a viewer's sections those that we can't fill are refused alone.
 """
 
 from __future__ import annotations
@@ -10,30 +11,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mediacodecs.extensions import ABS_SEND_TIME, REPAIRED_RID, RID, TWCC, URIS, VIDEO_LAYERS_ALLOCATION
+from mediacodecs.extensions import ABS_SEND_TIME, REPAIRED_RID, RID, TWCC, VIDEO_LAYERS_ALLOCATION
 from mediacodecs.sdp import Candidate, Fingerprint, MediaDescription, SdpError, SessionDescription, parse_sdp
-from mediaserver.signalling.codec_match import CODECS, Codec, prefer_packetization_mode_1, read_codecs
+from mediaserver.signalling.codec_match import CODECS, Codec, describe_kind, prefer_widely_understood
+from mediaserver.signalling.sections import (
+    MAX_MID,
+    NegotiationError,
+    SectionReader,
+    bundle_of,
+    is_offered,
+    name_section,
+    refusal,
+    share_attributes,
+    tagged_section,
+)
 
 # No meaning to who gets one layer, and, until subscribers' bandwidth is estimated, bytes and feedback for nothing.
 PUBLISHER_ONLY = frozenset({RID, REPAIRED_RID, VIDEO_LAYERS_ALLOCATION, TWCC, ABS_SEND_TIME})
-PROTOCOLS = frozenset({"UDP/TLS/RTP/SAVPF", "UDP/TLS/RTP/SAVP", "RTP/SAVPF", "RTP/SAVP"})
+PROTOCOLS = frozenset(  # all mean DTLS-SRTP over ICE, in either case, and are echoed (RFC 9429, section 5.1.2)
+    f"{over}RTP/{profile}" for over in ("", "TCP/DTLS/", "UDP/TLS/") for profile in ("SAVP", "SAVPF")
+) | {"RTP/AVP", "RTP/AVPF"}
 HASHES = ("sha-256", "sha-384", "sha-512")  # what we check certificates with, best known first
 MAX_ENCODINGS = 4  # layers of simulcast from one media section
-MAX_RID = MAX_MID = 16  # bytes; what a one-byte header extension carries
-ONE_BYTE_IDS, TWO_BYTE_IDS = range(1, 15), range(1, 256)  # RFC 8285, sections 4.2 and 4.3
-
-
-class NegotiationError(Exception):
-    """An offer that can't be answered; status is the HTTP status for it, 400 or 422, and the message a sentence."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+MAX_NAMED = 6  # codecs in a refusal
+MAX_RID = 16  # bytes; what a one-byte header extension carries
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One layer of a published track, told apart by rid or, in offers without rids, by SSRC; both None: unsaid."""
+    """One layer of a published track, told apart by rid, or by SSRC where packets bear none; both None: unsaid."""
 
     rid: str | None = None
     ssrc: int | None = None
@@ -49,6 +55,11 @@ class Media:
     index: int
     codecs: list[Codec]
     allow_mixed: bool
+
+    @property
+    def wire_mid(self) -> str:
+        """The mid as packets may bear it, empty when it is too long for that."""
+        return self.mid if len(self.mid) <= MAX_MID else ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +81,10 @@ class SubscribedMedia(Media):
 
 @dataclass(frozen=True)
 class Offer:
-    """What both kinds of offer say about their one transport; candidates are (address, UDP port), literal ones only."""
+    """What both kinds of offer say about their one transport; candidates are (address, UDP port), literal ones only.
+
+    reduced_size: the peer takes RTCP feedback alone, in no compound (RFC 5506), whatever section it is about.
+    """
 
     description: SessionDescription
     ice_ufrag: str
@@ -78,6 +92,7 @@ class Offer:
     fingerprints: list[Fingerprint]
     setup: str
     candidates: list[tuple[str, int]]
+    reduced_size: bool
 
     @property
     def local_setup(self) -> str:
@@ -100,51 +115,45 @@ class SubscriberOffer(Offer):
 
 
 def read_publisher_offer(sdp: str) -> PublisherOffer:
-    """Read a WHIP offer (RFC 9725); NegotiationError when nothing of it can be taken."""
+    """Read a WHIP offer (RFC 9725); NegotiationError when not all of its media can be taken."""
     description = _parse(sdp)
-    ids: dict[int, str] = {}
+    reader = SectionReader(description, useless="recvonly", unwanted=frozenset())
     media = []
-    for index, section in _wanted(description, "sendonly"):
-        extensions = _extensions(description, section, ids, refused="recvonly", unwanted=frozenset())
-        codecs = read_codecs(section, twcc=TWCC in extensions.values())
-        if codecs:
-            media.append(
-                PublishedMedia(
-                    mid=_mid(section, index),
-                    kind=section.kind,
-                    index=index,
-                    codecs=prefer_packetization_mode_1(codecs),
-                    allow_mixed=_allow_mixed(description, section),
-                    extensions=extensions,
-                    encodings=_encodings(section, with_rid=RID in extensions.values()),
-                    msid=_msid(section),
-                    cname=next((about.cname for about in section.ssrcs.values() if about.cname), None),
-                )
+    for index, section in _flowing(description, "sendonly"):
+        reason = _objection(section)
+        common = reader.read(index, section)
+        if reason or not common["codecs"]:
+            raise refusal(422, description, f"{name_section(index, section)} {reason or _no_codec(section)}")
+        common["codecs"] = prefer_widely_understood(common["codecs"])
+        extensions = common["extensions"]
+        media.append(
+            PublishedMedia(
+                **common,
+                encodings=_encodings(section, with_rid=RID in extensions.values()),
+                msid=_msid(section),
+                cname=next((about.cname for about in section.ssrcs.values() if about.cname), None),
             )
-    _check_media(description, media, "publish", "sendonly")
+        )
+    if not media:
+        raise refusal(422, description, "The offer has no sendonly audio or video over DTLS-SRTP to publish.")
     return PublisherOffer(**_transport(description, media), media=media)
 
 
 def read_subscriber_offer(sdp: str) -> SubscriberOffer:
     """Read a WHEP offer; NegotiationError when nothing of it can be taken."""
     description = _parse(sdp)
-    ids: dict[int, str] = {}
+    reader = SectionReader(description, useless="sendonly", unwanted=PUBLISHER_ONLY)
+    flowing = [(index, section) for index, section in _flowing(description, "recvonly") if not _objection(section)]
+    if not flowing:
+        raise refusal(422, description, "The offer has no recvonly audio or video over DTLS-SRTP to watch.")
     media = []
-    for index, section in _wanted(description, "recvonly"):
-        extensions = _extensions(description, section, ids, refused="sendonly", unwanted=PUBLISHER_ONLY)
-        codecs = read_codecs(section, twcc=TWCC in extensions.values())
-        if codecs:
-            media.append(
-                SubscribedMedia(
-                    mid=_mid(section, index),
-                    kind=section.kind,
-                    index=index,
-                    codecs=codecs,
-                    allow_mixed=_allow_mixed(description, section),
-                    extensions={kind: id for id, kind in extensions.items()},
-                )
-            )
-    _check_media(description, media, "watch", "recvonly")
+    for index, section in flowing:
+        common = reader.read(index, section)
+        if common["codecs"]:
+            ids = {kind: id for id, kind in common.pop("extensions").items()}
+            media.append(SubscribedMedia(**common, extensions=ids))
+    if not media:
+        raise refusal(422, description, f"{name_section(*flowing[0])} {_no_codec(flowing[0][1])}")
     return SubscriberOffer(**_transport(description, media), media=media)
 
 
@@ -155,61 +164,54 @@ def _parse(sdp: str) -> SessionDescription:
         raise NegotiationError(400, str(error)) from error
     if not description.media:
         raise NegotiationError(400, "The body is no offer: it has no media section (m= line).")
-    mids = [section.mid for section in description.media if section.mid is not None]
+    mids = [section.mid for section in description.media if section.mid is not None and is_offered(section)]
     if len(mids) != len(set(mids)):
         raise NegotiationError(400, "Two media sections of the offer have the same a=mid.")
     if description.ice_lite:
         raise NegotiationError(422, "The offer is ICE-lite, as this node is: no side would send connectivity checks.")
+    share_attributes(description)
     return description
 
 
-def _wanted(description: SessionDescription, direction: str) -> Iterator[tuple[int, MediaDescription]]:
-    """The audio and video sections with index that flow in the direction (seen from the peer) and are not refused."""
+def _flowing(description: SessionDescription, direction: str) -> Iterator[tuple[int, MediaDescription]]:
+    """The sections with index whose media flow in the direction (seen from the peer); data channels are no media."""
     for index, section in enumerate(description.media):
         flows = (section.direction or description.direction or "sendrecv") in (direction, "sendrecv")
-        if flows and section.kind in CODECS and section.proto in PROTOCOLS and (section.port or section.bundle_only):
+        if flows and section.kind != "application" and is_offered(section):
             yield index, section
 
 
-def _check_media(description: SessionDescription, media: Sequence[Media], verb: str, direction: str) -> None:
-    """422 unless something is left and all of it shares one transport."""
-    if not any(True for _ in _wanted(description, direction)):
-        raise NegotiationError(422, f"The offer has no {direction} audio or video over DTLS-SRTP to {verb}.")
-    if not media:
-        raise NegotiationError(422, f"No codec to {verb} in common: the node takes Opus, VP8, VP9, H.264 and AV1.")
-    bundle = description.bundles[0] if description.bundles else ()
-    if len(media) > 1 and not {description.media[m.index].mid for m in media} <= set(bundle):
-        raise NegotiationError(422, "The media sections of the offer must share one transport (a=group:BUNDLE).")
-    _check_names(media)
-    for section in (description.media[m.index] for m in media):
-        if not (section.rtcp_mux or section.rtcp_mux_only):
-            raise NegotiationError(422, "The offer must multiplex RTP and RTCP (a=rtcp-mux).")
+def _objection(section: MediaDescription) -> str:
+    """Why a section can't be taken, whatever its codecs: the end of a sentence, empty when it can."""
+    if section.kind not in CODECS:
+        return "can't be taken: the node takes audio and video."
+    if section.proto.upper() not in PROTOCOLS:
+        return f"can't be taken: {section.proto[:40]} is no profile for audio or video over DTLS-SRTP."
+    return ""
 
 
-def _check_names(media: Sequence[Media]) -> None:
-    """What names must be for packets of a bundle to be told apart (RFC 9143, sections 9.1 and 15)."""
-    types: dict[int, int] = {}
-    for one in media:
-        if len(one.mid) > MAX_MID:
-            raise NegotiationError(422, f"The a=mid of section {one.index} is longer than {MAX_MID} characters.")
-        for codec in one.codecs:
-            if types.setdefault(codec.payload_type, codec.codec) != codec.codec:
-                raise NegotiationError(422, f"The payload type {codec.payload_type} stands for two codecs.")
+def _no_codec(section: MediaDescription) -> str:
+    """Why no codec of a section will do: the end of a sentence."""
+    names = dict.fromkeys(rtpmap.name[:20] for rtpmap in section.rtpmap.values() if rtpmap.name.lower() != "rtx")
+    found = ", ".join([*names][:MAX_NAMED]) or f"payload types {' '.join(section.formats[:MAX_NAMED])}"
+    return f"has no codec in common with the node, which takes {describe_kind(section.kind)}: it offers {found}."
 
 
 def _transport(description: SessionDescription, media: Sequence[Media]) -> dict[str, Any]:
-    """The fields of Offer, from the section that stands for the bundle (RFC 9143, section 7) or from the session."""
-    bundle = description.bundles[0] if description.bundles else ()
-    tagged = [section for section in description.media if section.mid in bundle[:1]]
-    sections = [*tagged, *(description.media[m.index] for m in media), description]
-    ice = next((s for s in sections if s.ice_ufrag and s.ice_pwd), None)
+    """The fields of Offer, from the section that stands for the bundle or from the session."""
+    sections = [description.media[one.index] for one in media]
+    _check_shared(description, sections)
+    tagged = tagged_section(description) or sections[0]
+    places = [tagged, description, *sections]  # the last, for who writes them everywhere but there
+    ice = next((s for s in places if s.ice_ufrag and s.ice_pwd), None)
     if ice is None:
-        raise NegotiationError(400, "The offer has no ICE credentials (a=ice-ufrag and a=ice-pwd).")
-    prints = next((s.fingerprints for s in sections if s.fingerprints), [])
+        raise refusal(400, description, "The offer has no ICE credentials (a=ice-ufrag and a=ice-pwd).")
+    prints = next((s.fingerprints for s in places if s.fingerprints), [])
     usable = sorted((p for p in prints if p.algorithm in HASHES), key=lambda p: HASHES.index(p.algorithm))
     if not usable:
-        raise NegotiationError(400, f"The offer has no certificate fingerprint of {', '.join(HASHES)} (a=fingerprint).")
-    setup = next((s.setup for s in sections if s.setup), "actpass")
+        names = ", ".join(HASHES)
+        raise refusal(400, description, f"The offer has no certificate fingerprint of {names} (a=fingerprint).")
+    setup = next((s.setup for s in places if s.setup), "actpass")
     if setup == "holdconn":
         raise NegotiationError(422, "The offer holds its connection back (a=setup:holdconn).")
     return {
@@ -218,8 +220,17 @@ def _transport(description: SessionDescription, media: Sequence[Media]) -> dict[
         "ice_pwd": ice.ice_pwd,
         "fingerprints": usable,
         "setup": setup,
-        "candidates": literal_candidates([c for s in sections for c in s.candidates]),
+        "candidates": literal_candidates([c for s in (tagged, description) for c in s.candidates]),
+        "reduced_size": all(section.rtcp_rsize for section in sections),
     }
+
+
+def _check_shared(description: SessionDescription, sections: list[MediaDescription]) -> None:
+    """422 unless all media can share one transport, RTCP with them."""
+    if len(sections) > 1 and not {section.mid for section in sections} <= set(bundle_of(description)):
+        raise refusal(422, description, "The media sections must share one transport (a=group:BUNDLE).")
+    if not any(section.rtcp_mux or section.rtcp_mux_only for section in sections):
+        raise refusal(422, description, "The offer must multiplex RTP and RTCP (a=rtcp-mux).")
 
 
 def literal_candidates(candidates: list[Candidate]) -> list[tuple[str, int]]:
@@ -228,51 +239,29 @@ def literal_candidates(candidates: list[Candidate]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((ip, port) for ip, port in found if ip is not None))
 
 
-def _mid(section: MediaDescription, index: int) -> str:
-    """The mid, or the index in its place: a single section may do without."""
-    return section.mid if section.mid is not None else str(index)
-
-
-def _allow_mixed(description: SessionDescription, section: MediaDescription) -> bool:
-    return description.extmap_allow_mixed or section.extmap_allow_mixed
-
-
-def _extensions(
-    description: SessionDescription,
-    section: MediaDescription,
-    ids: dict[int, str],
-    *,
-    refused: str,
-    unwanted: frozenset[int],
-) -> dict[int, int]:
-    """{id: kind} of the header extensions that we take from the section.
-
-    One id means one extension in a whole bundle (RFC 9143, section 9): ids notes {id: uri} over the sections, and a
-    later section loses an extension whose id is taken. refused is the direction in which an extension is useless to us.
-    """
-    usable = TWO_BYTE_IDS if _allow_mixed(description, section) else ONE_BYTE_IDS
-    taken: dict[int, int] = {}
-    for ext in [*section.extmap, *description.extmap]:
-        kind = URIS.get(ext.uri)
-        wanted = kind is not None and kind not in unwanted and ext.direction not in (refused, "inactive")
-        if kind is None or not wanted or ext.id not in usable or ext.id in taken or kind in taken.values():
-            continue
-        if ids.setdefault(ext.id, ext.uri) == ext.uri:
-            taken[ext.id] = kind
-    return taken
-
-
 def _encodings(section: MediaDescription, *, with_rid: bool) -> list[Encoding]:
-    """The layers that the section announces, lowest first as offered; one without a name if it announces nothing."""
-    rids = _sent_rids(section) if with_rid else []
-    if rids:
-        return [Encoding(rid=rid) for rid in rids]
+    """The layers that the section announces, lowest first as offered; one without a name if it announces nothing.
+
+    Beside rids the SSRCs are noted where there is one for each, for packets that bear no rid, such as retransmissions.
+    """
     repairs = {g.ssrcs[0]: g.ssrcs[1] for g in section.ssrc_groups if g.semantics == "FID" and len(g.ssrcs) == 2}
-    layers = next((g.ssrcs for g in section.ssrc_groups if g.semantics == "SIM"), ())
-    others = {ssrc for g in section.ssrc_groups if g.semantics in ("FID", "FEC-FR") for ssrc in g.ssrcs[1:]}
-    primaries = layers or [ssrc for ssrc in section.ssrcs if ssrc not in others][:1]
-    named = [Encoding(ssrc=ssrc, rtx_ssrc=repairs.get(ssrc)) for ssrc in dict.fromkeys(primaries)]
+    primaries = list(dict.fromkeys(_primaries(section)))
+    rids = _sent_rids(section) if with_rid else []
+    if rids and len(primaries) != len(rids):
+        return [Encoding(rid) for rid in rids]
+    if rids:
+        return [Encoding(rid, ssrc, repairs.get(ssrc)) for rid, ssrc in zip(rids, primaries, strict=True)]
+    layers = primaries if any(g.semantics == "SIM" for g in section.ssrc_groups) else primaries[:1]
+    named = [Encoding(ssrc=ssrc, rtx_ssrc=repairs.get(ssrc)) for ssrc in layers]
     return named[:MAX_ENCODINGS] or [Encoding()]
+
+
+def _primaries(section: MediaDescription) -> Sequence[int]:
+    """The SSRCs of media: those of old-style simulcast, else all that are not another's repair."""
+    others = {ssrc for g in section.ssrc_groups if g.semantics in ("FID", "FEC-FR") for ssrc in g.ssrcs[1:]}
+    layers = next((g.ssrcs for g in section.ssrc_groups if g.semantics == "SIM"), ())
+    grouped = [g.ssrcs[0] for g in section.ssrc_groups if g.semantics == "FID"]
+    return layers or [ssrc for ssrc in (section.ssrcs or grouped) if ssrc not in others]
 
 
 def _sent_rids(section: MediaDescription) -> list[str]:

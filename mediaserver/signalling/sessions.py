@@ -223,7 +223,7 @@ class Sessions:
         subscriptions, tracks = [], []
         for media in offer.media:
             made = peer.transport.add_subscription(
-                kind=KINDS[media.kind], mid=media.mid, cname=name, clock_rate=media.codecs[0].clock_rate
+                kind=KINDS[media.kind], mid=media.wire_mid, cname=name, clock_rate=media.codecs[0].clock_rate
             )
             if lag:
                 made.set_lag(lag)
@@ -334,7 +334,7 @@ def add_track(peer: Peer, media: PublishedMedia) -> Track:
     layers = [
         peer.transport.add_layer(
             kind=KINDS[media.kind],
-            mid=media.mid,
+            mid=media.wire_mid,
             rid=encoding.rid,
             ssrc=encoding.ssrc,
             rtx_ssrc=encoding.rtx_ssrc,

@@ -167,7 +167,7 @@ class Stream:
         self.structure = structure
         if flags[0]:
             self.key = number
-            if structure.sizes:
+            if structure.sizes and not out["width"]:
                 out["width"], out["height"] = (min(side, 65535) for side in structure.sizes[-1])
         elif self.key is not None and 1024 < (number - self.key) % 65536 < 32768:
             self.key = None

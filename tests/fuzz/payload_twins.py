@@ -115,8 +115,10 @@ def vp9(data: bytes) -> Fields:
     if f and p:
         if reader.byte() % 2 and reader.byte() % 2 and reader.byte() % 2:
             raise Bad
+    alone = not layered
     if v:
         structure = reader.byte()
+        alone = structure < 32
         if structure & 16:
             sizes = reader.take(4 * (structure // 32 + 1))
             out["width"], out["height"] = int.from_bytes(sizes[-4:-2], "big"), int.from_bytes(sizes[-2:], "big")
@@ -130,6 +132,8 @@ def vp9(data: bytes) -> Fields:
         out["keyframe"] = 0
         if b:
             out.update(vp9_header(body))
+    elif b and not p and alone:
+        out.update(vp9_header(body))
     return out
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mediacodecs.dependency_descriptor import DD_STATE, parse_dependency_descriptor
 from mediacodecs.frame import FRAME, clear_frame
 from tests.fuzz.dependency_twin import Descriptor, Stream, Structure, Template, write
+from tests.fuzz.payload_twins import BLANK
 
 CORPUS = Path(__file__).parent / "corpus" / "dependency_descriptor"
 BUDGET = settings(max_examples=120, deadline=None, derandomize=True, database=None)
@@ -24,9 +25,11 @@ class Kernel:
         self.around = around
         self.state = np.zeros(1, DD_STATE).view(np.recarray)[0]
 
-    def parse(self, data: bytes) -> tuple[int, dict[str, Any]]:
+    def parse(self, data: bytes, size: tuple[int, int] = (0, 0)) -> tuple[int, dict[str, Any]]:
+        """`size`: what the payload told."""
         frame = np.recarray(1, FRAME)[0]
         clear_frame(frame)
+        frame.width, frame.height = size
         array = np.frombuffer(self.around + data + self.around, np.uint8)
         error = parse_dependency_descriptor(array, len(self.around), len(data), self.state, frame)
         return int(error), {name: int(frame[name]) for name in FRAME.names or ()}
@@ -38,6 +41,15 @@ def agree(stream: list[bytes]) -> None:
         kernel, twin = Kernel(around), Stream()
         for data in stream:
             assert kernel.parse(data) == twin.parse(data), [one.hex() for one in stream]
+
+
+def test_size_that_the_payload_told_counts_more_than_the_one_that_is_announced() -> None:
+    structure = Structure(0, [Template(0, 0, [2])], [], [(1280, 720)])
+    first = write(Descriptor(1, 1, 0, 7, structure), 1)
+    for told, size in (((0, 0), (1280, 720)), ((320, 180), (320, 180))):
+        error, frame = Kernel(b"").parse(first, told)
+        assert error == 0 and (frame["width"], frame["height"]) == size
+        assert Stream().parse(first, BLANK | {"width": told[0], "height": told[1]}) == (error, frame)
 
 
 @st.composite

@@ -85,6 +85,24 @@ def test_vp9_bare_descriptor_asks_the_frame_header() -> None:
 
 
 @pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        ("ae ce95 10 3c 18 0280 0168 02 14 02 34 01 83498342 0013f00b38", (320, 180)),  # Firefox, asked for 640x360
+        ("8a b3cb 18 03c0 021c 01 14 01 82498342 003bf021b0", (960, 540)),
+        ("ae ce95 10 3c 18 0280 0168 02 14 02 34 01 55", (640, 360)),  # nothing to measure
+        ("a6 ce95 10 3c 18 0280 0168 02 14 02 34 01 83498342 0013f00b38", (640, 360)),  # the middle of a frame
+        ("88 b3cb 82498342 003bf021b0", (960, 540)),  # no structure, no layers
+        ("a8 b3cb 00 07 82498342 003bf021b0", (0, 0)),  # the lowest of layers that it does not list
+        ("aa b3cb 00 07 30 0140 00b4 0280 0168 82498342 0013f00b38", (640, 360)),  # the lowest of two
+        ("ea b3cb 00 07 18 0280 0168 01 14 01 83498342 0013f00b38", (640, 360)),  # a picture that is predicted
+    ],
+)
+def test_vp9_size_is_measured_where_the_frame_is_the_only_one_of_its_picture(data: str, size: tuple[int, int]) -> None:
+    frame = parse(VP9, data)
+    assert (frame.width, frame.height) == size
+
+
+@pytest.mark.parametrize(
     "data", ["", "80", "8081", "a08123", "a0812300", "0a", "0a38", "0a18014000b4", "0a080201", "08"]
 )
 def test_vp9_truncated_payload_says_nothing(data: str) -> None:

@@ -15,6 +15,7 @@ from mediaserver.engine.warm import warm
 from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
 from mediaserver.signalling.codec_match import Codec
+from mediaserver.signalling.events import state_of
 from mediaserver.signalling.offers import Encoding, PublishedMedia, SubscribedMedia
 from tests.unit.engine.peers import Peer, build, small_config, until
 
@@ -193,6 +194,53 @@ async def test_codec_in_nobodys_offer_pauses_and_another_codec_resumes(simulcast
     await until(lambda: subscription.state == "active")
     await simulcast.send("q", pt=H264_TYPE)
     assert (await peer.receive(1))[0].payload_type == H264_TYPE
+
+
+def of_profile(profile_level_id: str, mode: str = "1") -> Codec:
+    """H.264 as a viewer may offer it."""
+    fmtp = {"packetization-mode": mode, "profile-level-id": profile_level_id}
+    return Codec(codecs.H264, "H264", 120, 90000, fmtp=fmtp)
+
+
+async def test_what_can_not_be_shown_is_told_by_codec_profile_and_mode(simulcast: Simulcast) -> None:
+    simulcast.track.codecs[H264_TYPE] = of_profile("f4001f")
+    _, subscription = await simulcast.viewer(VP8, of_profile("42e01f"), of_profile("640028", "0"))
+    subscription.attach(simulcast.track)
+    await simulcast.send("q", pt=H264_TYPE)
+    await until(lambda: simulcast.track.codec is not None)
+    subscription.update()
+    assert subscription.state == "codec" and subscription.layer is None
+    assert subscription.reason == (
+        "The publisher sends H.264 Predictive High 4:4:4 in packetization mode 1, which this viewer did not offer; "
+        "it takes H.264 Constrained Baseline in packetization mode 1, H.264 High in packetization mode 0, VP8."
+    )
+    assert state_of(subscription)["data"]["reason"] == subscription.reason
+
+
+async def test_stream_that_a_viewer_did_not_promise_to_take_is_sent_with_a_notice(simulcast: Simulcast) -> None:
+    simulcast.track.codecs[H264_TYPE] = of_profile("640028")
+    peer, subscription = await simulcast.viewer(of_profile("42e01f"))
+    simulcast.track.on_change = lambda track: subscription.update()
+    subscription.attach(simulcast.track)
+    await simulcast.send("q", pt=H264_TYPE)
+    await until(lambda: subscription.state == "active")
+    assert subscription.reason == "" and state_of(subscription) == {
+        "event": "active",
+        "data": {"mediaId": "v", "notice": subscription.notice},
+    }
+    assert "H.264 High in packetization mode 1" in subscription.notice and "Constrained" in subscription.notice
+    simulcast.track.codecs[H264_TYPE] = simulcast.track.codec = of_profile("42c01f")
+    assert state_of(subscription) == {"event": "active", "data": {"mediaId": "v"}}
+
+
+async def test_long_list_of_what_a_viewer_takes_is_cut(simulcast: Simulcast) -> None:
+    profiles = [Codec(codecs.VP9, "VP9", 40 + k, 90000, fmtp={"profile-id": str(k)}) for k in range(9)]
+    _, subscription = await simulcast.viewer(*profiles)
+    subscription.attach(simulcast.track)
+    await simulcast.send("q", SIZES["q"])
+    await until(lambda: simulcast.track.codec is VP8)
+    subscription.update()
+    assert subscription.reason.endswith("it takes VP9 profile 0, VP9 profile 1, VP9 profile 2, VP9 profile 3, others.")
 
 
 async def test_worker_without_room_for_another_feed_keeps_what_it_has_and_takes_it_up_later(

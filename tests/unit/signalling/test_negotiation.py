@@ -8,7 +8,7 @@ import pytest
 
 from mediacodecs import extensions
 from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
-from mediacodecs.sdp import MediaDescription, SessionDescription, Simulcast, parse_sdp
+from mediacodecs.sdp import MediaDescription, SessionDescription, Simulcast, fmtp_parameters, parse_sdp
 from mediaserver.signalling.negotiation import (
     Encoding,
     LocalTrack,
@@ -29,8 +29,12 @@ def offer_of(name: str) -> str:
     return (CORPUS / f"{name}.sdp").read_bytes().decode()
 
 
+def published_text(sdp: str) -> SessionDescription:
+    return parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL))
+
+
 def published(name: str) -> SessionDescription:
-    return parse_sdp(answer_publisher(read_publisher_offer(offer_of(name)), LOCAL))
+    return published_text(offer_of(name))
 
 
 def watched(sdp: str) -> SessionDescription:
@@ -66,9 +70,19 @@ def test_red_and_fec_are_declined() -> None:
     assert [int(f) for f in video.formats] == [96, 97]
 
 
-def test_packetization_mode_1_stands_before_mode_0() -> None:
-    video = read_publisher_offer(offer_of("chromium_h264")).media[1]
-    assert [c.fmtp["packetization-mode"] for c in video.codecs] == ["1"] * 3 + ["0"] * 3
+def test_h264_that_every_decoder_takes_stands_first_in_the_answer_to_a_publisher() -> None:
+    video = published("chromium_h264").media[1]
+    found = [fmtp_parameters(video.fmtp[int(f)]) for f in video.formats if video.rtpmap[int(f)].name == "H264"]
+    profiles = ["42e01f", "42001f", "4d001f"]
+    assert [p["profile-level-id"] for p in found] == profiles * 2
+    assert [p["packetization-mode"] for p in found] == ["1"] * 3 + ["0"] * 3
+    assert encodings_named(video) == ["H264", "rtx"] * 6
+
+
+def test_h264_keeps_its_places_among_other_codecs() -> None:
+    offer = offer_of("larix_whip").replace("98 99 100 101 127", "98 99 102 100 101")
+    video = read_publisher_offer(offer.replace("a=rtpmap:127 red", "a=rtpmap:102 VP8")).media[1]
+    assert [c.payload_type for c in video.codecs] == [100, 102, 98]
 
 
 def test_only_feedback_that_we_take_part_in_is_kept() -> None:
@@ -182,6 +196,11 @@ def test_parameter_sets_of_the_publisher_are_read_but_not_mirrored() -> None:
     assert "sprop" not in answer_publisher(offer, LOCAL)
 
 
+def test_parameters_with_a_tab_are_not_mirrored() -> None:
+    sdp = offer_of("obs_h264").replace("level-asymmetry-allowed=1", "level-asym\tmetry=1;x=\ty;max-fr=3\t0")
+    assert published_text(sdp).media[1].fmtp[96] == "profile-level-id=42e01f;packetization-mode=1;x=y"
+
+
 def test_transport_of_the_offer_is_read() -> None:
     offer = read_publisher_offer(offer_of("chromium_all_datachannel"))
     assert (offer.ice_ufrag, offer.ice_pwd) == ("w8ao", "R64SowlAHXLzWucHQLeGpMF5")
@@ -224,7 +243,20 @@ def test_single_section_needs_no_bundle_and_no_mid() -> None:
         ("ffmpeg_whip", "a=setup:passive", "a=setup:holdconn", 422, "holdconn"),
         ("ffmpeg_whip", "t=0 0", "t=0 0\r\na=ice-lite", 422, "ICE-lite"),
         ("ffmpeg_whip", "a=sendonly", "a=recvonly", 422, "no sendonly"),
-        ("ffmpeg_whip", "UDP/TLS/RTP/SAVPF", "RTP/AVP", 422, "DTLS"),
+        ("ffmpeg_whip", "UDP/TLS/RTP/SAVPF", "RTP/SAVPX", 422, "RTP/SAVPX is no profile"),
+        ("ffmpeg_whip", "m=video", "m=text", 422, "Section 2 of the offer (text, mid 1)"),
+        ("ffmpeg_whip", "H264/90000", "H261/90000", 422, "Section 2 of the offer (video, mid 1)"),
+        ("ffmpeg_whip", "H264/90000", "H261/90000", 422, "it offers H261."),
+        ("ffmpeg_whip", "opus/48000/2", "PCMU/8000", 422, "Section 1 of the offer (audio, mid 0)"),
+        ("ffmpeg_whip", "a=rtpmap:106 H264/90000", "a=rtpmap:106 H264", 422, "Not understood: Line 32, `a=rtpmap:106"),
+        (
+            "ffmpeg_whip",
+            "a=fingerprint:sha-256 60",
+            "a=fingerprint:sha-256 6",
+            400,
+            "Not understood: Line 12, `a=fi",
+        ),
+        ("ffmpeg_whip", "106", "111", 422, "payload type 111 means another codec in an earlier section"),
         ("chromium_recvonly", "a=mid:7", "", 422, "no sendonly"),
     ],
 )
@@ -233,18 +265,27 @@ def test_offer_that_can_not_be_served_is_refused(name: str, old: str, new: str, 
     assert error.status == status and says in str(error)
 
 
-def test_nothing_in_common_is_422() -> None:
-    sdp = offer_of("ffmpeg_whip").replace("opus/48000/2", "speex/16000").replace("H264", "H261")
-    error = refusal(sdp)
-    assert error.status == 422 and "in common" in str(error)
+def test_publisher_is_served_whole_or_not_at_all() -> None:
+    error = refusal(offer_of("obs_hevc"))
+    assert error.status == 422 and "(video, mid 1)" in str(error) and "H265" in str(error)
 
 
-def test_section_with_no_codec_in_common_is_refused_alone() -> None:
-    sdp = offer_of("ffmpeg_whip").replace("H264", "H261")
-    offer = read_publisher_offer(sdp)
-    assert [m.kind for m in offer.media] == ["audio"]
-    answer = parse_sdp(answer_publisher(offer, LOCAL))
-    assert [m.port for m in answer.media] == [7882, 0] and answer.bundles == [("0",)]
+def test_what_is_no_media_or_does_not_flow_is_refused_alone() -> None:
+    for change in ("a=inactive", "a=recvonly"):
+        sdp = offer_of("obs_hevc")
+        at = sdp.index("m=video")
+        sdp = sdp[:at] + sdp[at:].replace("a=sendonly", change)
+        answer = parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL))
+        assert [m.port for m in answer.media] == [7882, 0] and answer.bundles == [("0",)]
+    assert [m.port for m in published("chromium_all_datachannel").media] == [7882, 7882, 0]
+
+
+def test_viewer_gets_what_there_is_for_it() -> None:
+    sdp = offer_of("libdatachannel_recvonly").replace("H264", "H261")
+    answer = watched(sdp)
+    assert [m.port for m in answer.media] == [0, 7882] and answer.bundles == [("audio",)]
+    with pytest.raises(NegotiationError, match="Section 1.*takes VP8, VP9, H.264 and AV1: it offers H261"):
+        read_subscriber_offer(sdp.replace("OPUS", "speex"))
 
 
 def test_section_with_port_0_is_taken_only_if_it_waits_for_the_bundle() -> None:
@@ -252,6 +293,140 @@ def test_section_with_port_0_is_taken_only_if_it_waits_for_the_bundle() -> None:
     assert [m.kind for m in read_publisher_offer(refused).media] == ["audio"]
     waiting = refused.replace("a=mid:1", "a=mid:1\r\na=bundle-only")
     assert [m.kind for m in read_publisher_offer(waiting).media] == ["audio", "video"]
+
+
+def test_what_a_bundle_shares_is_read_from_its_tagged_section() -> None:
+    offer = read_publisher_offer(offer_of("str0m_bundle_only"))
+    assert [m.kind for m in offer.media] == ["audio", "video"]
+    assert (offer.ice_ufrag, offer.setup, offer.reduced_size) == ("Hq4N", "actpass", True)
+    assert all(m.allow_mixed for m in offer.media)
+    answer = parse_sdp(answer_publisher(offer, LOCAL))
+    assert [m.port for m in answer.media] == [7882, 7882] and answer.bundles == [("ann", "sue")]
+    assert all(m.rtcp_mux and m.rtcp_rsize and m.ice_ufrag for m in answer.media)
+
+
+def test_tagged_section_speaks_for_sections_that_differ() -> None:
+    text = offer_of("ffmpeg_whip")
+    at = text.index("m=video")
+    other = (
+        text[at:].replace("4dbcc709", "other123").replace("setup:passive", "setup:active").replace(" 60:92", " 61:92")
+    )
+    for bundle, ufrag, setup, first in (("0 1", "4dbcc709", "passive", "60"), ("1 0", "other123", "active", "61")):
+        offer = read_publisher_offer((text[:at] + other).replace("BUNDLE 0 1", f"BUNDLE {bundle}"))
+        assert (offer.ice_ufrag, offer.setup, offer.fingerprints[0].value[:2]) == (ufrag, setup, first)
+
+
+def test_tagged_section_is_none_that_the_offerer_refuses() -> None:
+    sdp = (
+        offer_of("ffmpeg_whip").replace("m=audio 9", "m=audio 0").replace("a=ice-ufrag:4dbcc709", "a=ice-ufrag:old1", 1)
+    )
+    assert read_publisher_offer(sdp).ice_ufrag == "4dbcc709"
+
+
+def test_session_speaks_before_sections_that_are_not_tagged() -> None:
+    sdp = offer_of("str0m_bundle_only").replace("a=ice-ufrag:Hq4N\r\na=ice-pwd:x9Vb2cT7mLw0RzYq5KdJ3sFa\r\n", "")
+    shared = "a=ice-ufrag:sess\r\na=ice-pwd:x9Vb2cT7mLw0RzYq5KdJ3sFa\r\n"
+    stray = shared.replace("sess", "stray")
+    sdp = sdp.replace("m=audio", f"{shared}m=audio").replace("a=mid:sue\r\n", f"a=mid:sue\r\n{stray}")
+    assert read_publisher_offer(sdp).ice_ufrag == "sess"
+    assert read_publisher_offer(sdp.replace(shared, "")).ice_ufrag == "stray", "better than none"
+
+
+@pytest.mark.parametrize(
+    "proto",
+    [
+        "RTP/AVP",
+        "RTP/AVPF",
+        "RTP/SAVP",
+        "RTP/SAVPF",
+        "TCP/DTLS/RTP/SAVP",
+        "TCP/DTLS/RTP/SAVPF",
+        "UDP/TLS/RTP/SAVP",
+        "UDP/TLS/RTP/SAVPF",
+        "udp/tls/rtp/savpf",
+        "Rtp/Savpf",
+    ],
+)
+def test_every_profile_of_webrtc_is_taken_and_echoed(proto: str) -> None:
+    sdp = offer_of("ffmpeg_whip").replace("UDP/TLS/RTP/SAVPF", proto)
+    answer = parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL))
+    assert [(m.proto, m.port) for m in answer.media] == [(proto, 7882)] * 2
+
+
+def test_reduced_size_is_agreed_only_with_who_offered_it_for_all() -> None:
+    plain = offer_of("chromium_vp8").replace("a=rtcp-rsize\r\n", "")
+    half = offer_of("chromium_vp8").replace("a=rtcp-rsize\r\n", "", 1)
+    for sdp, agreed in ((offer_of("chromium_vp8"), True), (plain, False), (half, False)):
+        offer = read_publisher_offer(sdp)
+        assert offer.reduced_size is agreed
+        assert [m.rtcp_rsize for m in parse_sdp(answer_publisher(offer, LOCAL)).media] == [agreed] * 2
+    assert not read_subscriber_offer(offer_of("libdatachannel_recvonly")).reduced_size
+    assert [m.rtcp_rsize for m in watched(offer_of("safari_recvonly")).media] == [True] * 2
+
+
+def test_nack_is_answered_only_where_a_resend_will_come() -> None:
+    video, audio = watched(offer_of("gstreamer_recvonly")).media
+    assert video.feedback(102) == ["nack pli"] and audio.feedback(111) == []
+    video, audio = watched(offer_of("safari_recvonly")).media
+    assert "nack" in video.feedback(100) and "nack" not in audio.feedback(111)
+    sound = offer_of("obs_h264").replace("a=rtpmap:111", "a=rtcp-fb:111 nack\r\na=rtpmap:111")
+    audio, video = parse_sdp(answer_publisher(read_publisher_offer(sound), LOCAL)).media
+    assert video.feedback(96) == ["nack", "nack pli"], "a publisher can resend without RTX"
+    assert audio.feedback(111) == [], "but nobody asks for sound without it"
+
+
+def test_ssrcs_beside_rids_are_noted_for_packets_without_rid() -> None:
+    video = read_publisher_offer(offer_of("firefox_simulcast")).media[1]
+    assert video.encodings == [
+        Encoding("f", 1100220033, 1100220034),
+        Encoding("h", 2200330044, 2200330045),
+        Encoding("q", 3300440055, 3300440056),
+    ]
+
+
+def test_ssrcs_beside_rids_are_left_where_they_are_not_one_for_each() -> None:
+    for line in ("a=ssrc-group:FID 3300440055 3300440056\r\n", "a=rid:h send\r\n"):
+        video = read_publisher_offer(offer_of("firefox_simulcast").replace(line, "")).media[1]
+        assert {e.ssrc for e in video.encodings} == {None}
+    plain = offer_of("firefox_simulcast")
+    for ssrc in (1100220034, 2200330045, 3300440056):
+        plain = plain.replace(f" {ssrc}\r\n", "\r\n").replace(f"a=ssrc:{ssrc} ", "a=x:")
+    encodings = read_publisher_offer(plain).media[1].encodings
+    assert [(e.ssrc, e.rtx_ssrc) for e in encodings] == [(s, None) for s in (1100220033, 2200330044, 3300440055)]
+
+
+def test_payload_type_that_means_another_codec_in_the_bundle_is_dropped() -> None:
+    text = offer_of("chromium_recvonly")
+    copy = text[text.index("m=video") :].replace("a=mid:1", "a=mid:2")
+    swapped = copy.replace("96 VP8", "96 AV2").replace("98 VP9", "98 VP8").replace("apt=100", "apt=98")
+    offer = read_subscriber_offer(text.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + swapped)
+    first, second = ({c.payload_type: c for c in m.codecs} for m in offer.media[1:])
+    assert {96, 98} <= set(first) and not {96, 98} & set(second)
+    assert second[102].rtx_payload_type == 103 and first[100].rtx_payload_type == 101
+    moved = copy.replace("a=fmtp:101 apt=100", "a=fmtp:101 apt=102").replace("a=fmtp:103 apt=102", "a=fmtp:103 apt=0")
+    offer = read_subscriber_offer(text.replace("BUNDLE 0 1", "BUNDLE 0 1 2") + moved)
+    assert {c.payload_type: c.rtx_payload_type for c in offer.media[2].codecs}[102] is None
+
+
+def test_mid_that_no_packet_can_bear_is_left_out_of_packets() -> None:
+    sdp = (
+        offer_of("chromium_vp8")
+        .replace("BUNDLE 0 1", "BUNDLE 0 a-mid-of-seventeen")
+        .replace("a=mid:1", "a=mid:a-mid-of-seventeen")
+    )
+    audio, video = read_publisher_offer(sdp).media
+    assert (audio.wire_mid, video.mid, video.wire_mid) == ("0", "a-mid-of-seventeen", "")
+    assert extensions.MID in audio.extensions.values() and extensions.MID not in video.extensions.values()
+
+
+def test_refused_section_may_repeat_a_mid_and_needs_no_format() -> None:
+    sdp = offer_of("ffmpeg_whip") + "m=video 0 UDP/TLS/RTP/SAVPF\r\na=mid:1\r\na=inactive\r\n"
+    answer = parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL))
+    assert [(m.port, m.formats[:1]) for m in answer.media] == [(7882, ["111"]), (7882, ["106"]), (0, ["0"])]
+
+
+def test_rtcp_mux_may_be_said_once_for_the_bundle() -> None:
+    assert len(read_publisher_offer(offer_of("ffmpeg_whip").replace("a=rtcp-mux\r\n", "", 1)).media) == 2
 
 
 def test_subscriber_gets_every_codec_in_the_order_offered() -> None:
