@@ -65,7 +65,7 @@ class Firefox:
         self.folder.mkdir()
         lines = [f'user_pref("{name}", {json.dumps(value)});' for name, value in self.preferences.items()]
         (self.folder / "user.js").write_text("\n".join(lines))
-        self._open_log()
+        self._start()
         try:
             await self._connect()
         except BaseException:
@@ -89,10 +89,18 @@ class Firefox:
         self._process.wait()
         self._log.close()
 
-    def _open_log(self) -> None:
+    def _start(self) -> None:
         program = shutil.which("firefox-esr") or shutil.which("firefox")
         assert program, "Firefox is not installed: `make firefox`"
-        arguments = [program, "--headless", "--no-remote", "--profile", str(self.folder), "--remote-debugging-port", "0"]
+        arguments = [
+            program,
+            "--headless",
+            "--no-remote",
+            "--profile",
+            str(self.folder),
+            "--remote-debugging-port",
+            "0",
+        ]
         self._log = (self.folder / "log.txt").open("wb")
         self._process = subprocess.Popen(arguments, stdout=self._log, stderr=self._log)
 
@@ -209,5 +217,3 @@ class FirefoxPage:
         """Leave the page."""
         with contextlib.suppress(FirefoxError):
             await self.firefox.command("browsingContext.close", context=self._id)
-
-

@@ -91,8 +91,10 @@ class Foreign:
         """Wait for so many pictures and packets of sound more than now."""
         before = self.figure("video", "frames"), self.figure("audio", "packets")
         await self.until(
-            lambda it: it.figure("video", "frames") >= before[0] + frames
-            and it.figure("audio", "packets") >= before[1] + sounds,
+            lambda it: (
+                it.figure("video", "frames") >= before[0] + frames
+                and it.figure("audio", "packets") >= before[1] + sounds
+            ),
             f"{self.name} receives {frames} pictures and {sounds} packets of sound more than {before}",
             seconds=seconds,
         )
