@@ -1,5 +1,6 @@
-"""Publishes a synthetic picture and tone with ffmpeg's `whip` muxer: `python ffmpeg_publisher.py URL SECONDS FOLDER [PROFILE]`.
+"""Publishes a synthetic picture and tone with ffmpeg's `whip` muxer.
 
+`python ffmpeg_publisher.py URL SECONDS FOLDER [PROFILE]`; the profile is baseline, or high.
 PyAV brings the muxer along. A process of its own, because it holds the interpreter lock while it connects and writes.
 The certificate is given: ffmpeg with GnuTLS makes one on P-224, a curve that OpenSSL 4 has no more.
 """

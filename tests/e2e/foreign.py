@@ -1,5 +1,6 @@
-"""A client in a program of its own: another language, another Python, another library. It tells what it sees in lines of
-JSON on its output, and leaves its session when it gets SIGTERM.
+"""A client in a program of its own: another language, another Python, another library.
+
+It tells what it sees in lines of JSON on its output, and leaves its session when it gets SIGTERM.
 
 Each line is an object whose `event` says what it is: `version` (text), `answered`, `refused` (status, text), `state`
 (state), `figures` (`video` and `audio`: what was sent or received so far). Other lines are kept for messages.
@@ -73,7 +74,7 @@ class Foreign:
         return int(self.events.get("figures", {}).get(kind, {}).get(name) or 0)
 
     async def until(self, accept: Callable[[Foreign], object], what: str, *, seconds: float = 30) -> None:
-        """Wait for what the program tells. AssertionError with its last words: it ended, was refused, or took too long."""
+        """Wait for what the program tells. AssertionError with its last words: it ended, was refused, or is late."""
 
         async def told() -> str:
             refused = self.events.get("refused")

@@ -1,8 +1,9 @@
-"""GStreamer's webrtcbin as WHIP publisher and WHEP viewer: `/usr/bin/python3 gstreamer_peer.py publish|watch URL CODEC`.
+"""GStreamer's webrtcbin as WHIP publisher and WHEP viewer.
 
-Runs on Debian's own Python, which has GStreamer's bindings. It tells what it sees in the lines that foreign.py reads.
-Its ICE is libnice: the 0.1.21 of Debian 12 sends no consent checks (RFC 7675), nothing but media and its reports.
-CODEC is vp8, vp9 or h264; `--no-audio`, `--bframes N` and `--profile NAME` change what is sent.
+`/usr/bin/python3 gstreamer_peer.py publish|watch URL CODEC` runs on Debian's own Python, which has GStreamer's
+bindings. It tells what it sees in the lines that foreign.py reads. Its ICE is libnice: the 0.1.21 of Debian 12 sends no
+consent checks (RFC 7675), nothing but media and its reports. CODEC is vp8, vp9 or h264; `--no-audio`, `--bframes N`
+and `--profile NAME` change what is sent.
 """
 
 import argparse
@@ -21,13 +22,15 @@ gi.require_version("GstWebRTC", "1.0")
 from gi.repository import GLib, Gst, GstSdp, GstWebRTC  # noqa: E402  # after the versions are chosen
 
 SIZE = "video/x-raw,width=320,height=180,framerate=25/1"
+LIBVPX = "deadline=1 cpu-used=8 target-bitrate=300000 keyframe-max-dist=100"
 PUBLISHED = {  # encoder and payloader
-    "vp8": "vp8enc deadline=1 cpu-used=8 target-bitrate=300000 keyframe-max-dist=100 ! rtpvp8pay picture-id-mode=15-bit",
-    "vp9": "vp9enc deadline=1 cpu-used=8 target-bitrate=300000 keyframe-max-dist=100 ! rtpvp9pay picture-id-mode=15-bit",
+    "vp8": f"vp8enc {LIBVPX} ! rtpvp8pay picture-id-mode=15-bit",
+    "vp9": f"vp9enc {LIBVPX} ! rtpvp9pay picture-id-mode=15-bit",
     "h264": "x264enc tune=zerolatency speed-preset=ultrafast bitrate=300 key-int-max=100 bframes={bframes} "
     "! video/x-h264,profile={profile} ! rtph264pay config-interval=-1",
 }
-SOUND = "audiotestsrc is-live=true freq=440 volume=0.3 ! audioconvert ! audio/x-raw,channels=2 ! queue ! opusenc ! rtpopuspay"
+TONE = "audiotestsrc is-live=true freq=440 volume=0.3 ! audioconvert ! audio/x-raw,channels=2"
+SOUND = f"{TONE} ! queue ! opusenc ! rtpopuspay"
 PAYLOADS = {"VP8": 96, "VP9": 98, "H264": 102, "OPUS": 111}
 DECODED = {
     "VP8": "rtpvp8depay ! vp8dec",

@@ -1,7 +1,7 @@
 """The clients, each behind the same two questions: publish this codec here, watch that there.
 
-What publishes is an asynchronous context that ends with the session; what watches gives a function besides that tells what
-has been seen so far.
+What publishes is an asynchronous context that ends with the session; what watches gives a function besides, which
+tells what has been seen so far.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/CLIENTS.md, made of what the tests of clients saw: a line for each client and codec, and one for each thing beside."""
+"""docs/CLIENTS.md, made of what the tests of clients saw: a line for each client and codec, and one for each more."""
 
 from __future__ import annotations
 
