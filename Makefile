@@ -12,13 +12,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest -q
+NODE_PEERS := tests/peers/node/node_modules/.package-lock.json
 # Kernels that call no C functions, and so run as plain Python too, where every index is checked.
 PURE := tests/unit/mediacodecs tests/unit/packetio/test_log.py tests/unit/engine/test_numbering.py tests/fuzz \
 	$(addprefix tests/unit/loadtest/engine/test_,$(addsuffix .py,capture frames held links packets repair synthetic))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-unit test-pure fuzz test-e2e soak check format bench lock clean chromium kernels
+.PHONY: help run test test-unit test-pure fuzz test-e2e test-peers soak check format bench lock clean kernels \
+	chromium firefox gstreamer str0m
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +40,12 @@ test-pure: $(VENV)/.installed-dev ## pure kernels as plain Python
 fuzz: $(VENV)/.installed-dev ## fuzz the parsers against their plain twins, with bounds checks
 	NUMBA_BOUNDSCHECK=1 WEIR_CACHE_DIR=$(CURDIR)/$(VENV)/var/weir-bounds $(PYTEST) tests/fuzz $(ARGS)
 
-test-e2e: $(VENV)/.installed-dev kernels chromium ## real browsers and peers against a node
+test-e2e: $(VENV)/.installed-dev kernels chromium firefox gstreamer ## real browsers and peers against a node
 	$(PYTEST) tests/e2e $(ARGS)
+
+# Needs npm (Node.js 20 or newer) and cargo, and minutes: so no part of `make test`.
+test-peers: $(VENV)/.installed-dev kernels chromium firefox gstreamer $(NODE_PEERS) str0m ## each client publishes and watches; writes docs/CLIENTS.md
+	$(PYTEST) tests/peers $(ARGS)
 
 soak: $(VENV)/.installed-dev ## long runs, and what needs rights of its own (network namespaces, tc)
 	$(PYTEST) tests/soak $(ARGS)
@@ -67,8 +73,17 @@ clean: ## remove the environment, the compiled kernels and all caches
 kernels: $(VENV)/.installed
 	@$(BIN)/python -c 'from mediaserver.engine.warm import warm; warm(lambda name, done, total: None)'
 
-chromium:
-	@scripts/need-chromium
+chromium firefox gstreamer:
+	@scripts/need-debian $@
+
+$(NODE_PEERS): tests/peers/node/package-lock.json
+	@echo "Installing the clients on Node.js"
+	@npm ci --prefix tests/peers/node --no-audit --no-fund --loglevel error
+	@touch $@
+
+str0m: # cargo knows what is to be done
+	@echo "Building the client on str0m"
+	@nice cargo build --quiet --jobs 1 --manifest-path tests/peers/str0m/Cargo.toml --target-dir $(VENV)/var/str0m
 
 # A stamp each: a second run installs nothing. Versions and hashes are those of the lock files.
 $(VENV)/.installed: pyproject.toml locks/run.txt locks/build.txt scripts/make-venv scripts/find-python

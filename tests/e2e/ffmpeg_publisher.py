@@ -1,5 +1,6 @@
-"""Publishes a synthetic picture and tone with ffmpeg's `whip` muxer: `python ffmpeg_publisher.py URL SECONDS FOLDER`.
+"""Publishes a synthetic picture and tone with ffmpeg's `whip` muxer.
 
+`python ffmpeg_publisher.py URL SECONDS FOLDER [PROFILE]`; the profile is baseline, or high.
 PyAV brings the muxer along. A process of its own, because it holds the interpreter lock while it connects and writes.
 The certificate is given: ffmpeg with GnuTLS makes one on P-224, a curve that OpenSSL 4 has no more.
 """
@@ -20,7 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 RATE, SOUND, CHUNK = 25, 48000, 960  # frames/s, samples/s, samples in 20 ms
-VIDEO_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "profile": "baseline", "g": "50", "bf": "0"}
+VIDEO_OPTIONS = {"tune": "zerolatency", "g": "50", "bf": "0"}
+PRESETS = {
+    "baseline": "ultrafast",
+    "high": "veryfast",
+}  # of each profile; ultrafast leaves out what makes a stream High
 
 
 def picture(number: int) -> av.VideoFrame:
@@ -53,11 +58,13 @@ def certificate(folder: Path) -> dict[str, str]:
     return {option: str(file) for option, file in files.items()}
 
 
-def main(url: str, seconds: float, folder: Path) -> None:
+def main(url: str, seconds: float, folder: Path, profile: str = "baseline") -> None:
     """Connect and send in real time."""
     with av.open(url, "w", format="whip", options=certificate(folder)) as output:
         sound = output.add_stream("libopus", rate=SOUND, layout="stereo")
-        video = output.add_stream("libx264", rate=RATE, options=VIDEO_OPTIONS)
+        video = output.add_stream(
+            "libx264", rate=RATE, options=VIDEO_OPTIONS | {"profile": profile, "preset": PRESETS[profile]}
+        )
         video.width, video.height, video.pix_fmt = 640, 360, "yuv420p"
         output.start_encoding()
         print("publishing", flush=True)
@@ -70,4 +77,4 @@ def main(url: str, seconds: float, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:])

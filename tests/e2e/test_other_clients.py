@@ -90,3 +90,11 @@ async def test_viewer_without_the_codec_hears_the_sound_and_is_counted_as_paused
         heard = await eventually(frames, lambda f: f["audio"] > 50, "decoded sound")
         assert heard["video"] == 0
         assert (await node.metrics()).total("weir_subscriptions_paused") == paused + 1
+
+
+async def test_browser_sees_the_high_profile_of_ffmpeg(node: Node, tabs: Tabs, room: str, tmp_path: Path) -> None:
+    """Which x264 makes unless told otherwise, and which no browser offers to take as it is."""
+    with program("ffmpeg_publisher.py", f"{node.base}/whip/{room}/alice", "40", str(tmp_path), "high"):
+        viewer = await tabs.watch(node, room)
+        stats = await viewer.frames(40, seconds=40)
+        assert codec(stats) == "video/H264" and (got(stats, "frameWidth"), got(stats, "frameHeight")) == (640, 360)
