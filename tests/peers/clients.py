@@ -33,7 +33,7 @@ WAIT = 60.0  # seconds for what takes two on an idle machine
 # Which codecs each can send, and which it can take.
 PUBLISHED = {
     "Chromium": ("vp8", "vp9", "av1", "h264"),
-    "Firefox": ("vp8", "vp9", "av1", "h264"),
+    "Firefox": ("vp8", "vp9", "av1"),  # H.264 only with a plugin that it loads from its maker
     "GStreamer webrtcbin": ("vp8", "vp9", "h264"),
     "libdatachannel": ("vp8", "vp9", "av1", "h264"),
     "werift": ("vp8", "vp9", "av1", "h264"),

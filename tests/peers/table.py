@@ -12,7 +12,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "CLIENTS.md"
 NAMES = {"vp8": "VP8", "vp9": "VP9", "av1": "AV1", "h264": "H.264"}
 # What is tried beside each client with each codec.
 ALIVE = "GStreamer, whose libnice sends no consent checks, publishes for 60 s what another watches"
-LAYERS = {codec: f"Firefox publishes three layers of {NAMES[codec]}" for codec in ("vp8", "vp9")}
+LAYERS = {
+    "vp8": "Firefox publishes simulcast of VP8, 720p",
+    "vp9": "Firefox publishes VP9, 720p, with simulcast chosen (the page offers it none there)",
+}
 HIGH = "FFmpeg publishes H.264 High, libdatachannel offers Constrained Baseline to watch"
 BESIDE = [ALIVE, *LAYERS.values(), HIGH]
 LONGEST = 300  # characters of a failure's message in a cell
@@ -24,7 +27,7 @@ names, and npm and cargo. Firefox, GStreamer, aiortc, FFmpeg and Chromium take p
 
 *Publishes*: what Chromium showed of it. *Watches*: what the client showed of the same codec, published by Chromium.
 Clients without codecs of their own (libdatachannel, werift, str0m) send a clip that FFmpeg encoded, and FFmpeg decodes
-what they receive.
+what they receive. Firefox has H.264 only with a plugin that it loads from its maker at its first start: not tried.
 """
 
 
