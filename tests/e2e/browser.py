@@ -110,7 +110,7 @@ class Tab:
         """Press the button that publishes, as a visitor has to."""
         await self.page.click("#publish button.primary:not([aria-disabled])")
 
-    async def on_air(self, *, seconds: float = 20) -> Stats:
+    async def on_air(self, *, seconds: float = 40) -> Stats:
         """Wait until the page publishes and frames are encoded."""
         return await eventually(
             self.publisher,
@@ -119,7 +119,7 @@ class Tab:
             seconds=seconds,
         )
 
-    async def frames(self, more: int = 20, *, index: int = 0, seconds: float = 20) -> Stats:
+    async def frames(self, more: int = 20, *, index: int = 0, seconds: float = 40) -> Stats:
         """Wait until so many more frames are decoded than now."""
 
         async def read() -> Stats:
@@ -129,7 +129,7 @@ class Tab:
         what = f"{more} more frames than {before}"
         return await eventually(read, lambda s: got(s, "framesDecoded") >= before + more, what, seconds=seconds)
 
-    async def width(self, accept: Callable[[int], bool], what: str, *, seconds: float = 20) -> Stats:
+    async def width(self, accept: Callable[[int], bool], what: str, *, seconds: float = 40) -> Stats:
         """Wait until the decoded picture's width is accepted."""
         return await eventually(self.watcher, lambda s: accept(got(s, "frameWidth")), what, seconds=seconds)
 

@@ -348,11 +348,11 @@ async def test_an_answer_that_leads_to_another_host_is_not_followed() -> None:
         return web.Response(status=201, text=text, content_type=SDP, headers=location)
 
     begun = time.monotonic()
-    async with answering(handler) as url, scene("elsewhere", url) as made:
+    async with answering(handler) as url, scene("elsewhere", url, joins=PATIENT) as made:
         await made.join()
         assert made.crowd.failed == 4
         assert all("192.0.2.1 is not loopback" in fault.what for fault in made.crowd.faults())
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 45  # not the 60 s that a join may take
 
 
 async def test_kinds_of_faults_are_bounded() -> None:

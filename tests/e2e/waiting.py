@@ -19,7 +19,7 @@ async def eventually(
     accept: Callable[[T], object],
     what: str,
     *,
-    seconds: float = 20.0,
+    seconds: float = 40.0,
     every: float = EVERY,
 ) -> T:
     """The first value of `read` that `accept` takes. AssertionError after `seconds`, with the last value."""

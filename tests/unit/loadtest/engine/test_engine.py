@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
@@ -439,9 +438,8 @@ async def test_a_thread_that_is_gone_is_no_reason_to_wait(served: Served) -> Non
     served.engine.start()
     client = served.join()
     served.engine.stop()
-    begun = time.monotonic()
-    await served.engine.remove(client.index)
-    assert time.monotonic() - begun < 1 and client.sock.fileno() == -1
+    await served.engine.remove(client.index)  # RuntimeError where it waited
+    assert client.sock.fileno() == -1
 
 
 def test_names_and_numbers_of_a_client_are_those_handed_over(served: Served) -> None:
