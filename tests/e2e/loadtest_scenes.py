@@ -67,7 +67,7 @@ async def scene(name: str, url: str, capacity: int = 16, **keys: Any) -> AsyncIt
         made.engine.stop()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
     """Wait for something that happens by itself."""
     async with asyncio.timeout(seconds):
         while not condition():
