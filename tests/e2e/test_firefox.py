@@ -12,7 +12,7 @@ from tests.e2e.firefox import Firefox
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(110, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 CODECS = {"vp8": "video/VP8", "vp9": "video/VP9", "av1": "video/AV1"}
 BUSY = 60.0  # seconds, on a machine with other things to do
 

@@ -19,7 +19,7 @@ from playwright.async_api import Browser, Page
 from tests.e2e.node import Json, Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 NAMES = ["localhost", "127.0.0.1"]
 SPY = """
 window.captured = 0;

@@ -18,7 +18,7 @@ from tests.e2e.foreign import Foreign
 from tests.e2e.node import HOST, PATIENT, Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(110, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 PROGRAM = str(Path(__file__).with_name("gstreamer_peer.py"))
 PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's bindings
 TIMEOUT = 3.0  # seconds without a sign of life: far below the 20 of a node that nobody configured

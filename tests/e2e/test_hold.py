@@ -15,7 +15,7 @@ from tests.e2e.conftest import MakeNode
 from tests.e2e.node import HOST, Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 NOWHERE = Local("abcd", "p" * 24, ":".join(["AB"] * 32), HOST, 9)
 LITTLE = Features(codecs=("vp8",))
 STOP = 2.5  # seconds: longer than any limit that a removal once had

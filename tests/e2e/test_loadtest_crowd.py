@@ -21,7 +21,7 @@ from tests.unit.loadtest.run.scenarios import SYNTHETIC
 __all__ = ["compiled"]
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.timeout(200, func_only=True),
     pytest.mark.usefixtures("compiled"),
 ]
 SDP = "application/sdp"

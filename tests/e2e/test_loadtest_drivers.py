@@ -42,7 +42,7 @@ from tests.e2e.waiting import eventually
 from tests.unit.loadtest.transport.answering import opened, seal
 from tests.unit.loadtest.transport.reading import ReadingPeer
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 SERVER = Path(__file__).parents[1] / "peers" / "aiortc_server.py"
 CONTEXTS = DtlsContexts(Certificate.generate())
 SILENCE = b"\xf8\xff\xfe"  # 20 ms of Opus

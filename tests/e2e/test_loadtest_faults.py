@@ -47,7 +47,7 @@ from tests.e2e.waiting import eventually
 __all__ = ["compiled"]
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.timeout(200, func_only=True),
     pytest.mark.usefixtures("compiled"),
 ]
 LONG = 600  # seconds that no test waits for

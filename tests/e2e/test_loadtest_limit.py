@@ -36,7 +36,7 @@ from tests.e2e.node import Node
 __all__ = ["compiled"]
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.timeout(200, func_only=True),
     pytest.mark.usefixtures("compiled"),
 ]
 ANY_VERDICT = (0, 1, 3)  # a busy machine may be in the way

@@ -20,7 +20,7 @@ from tests.e2e.node import Node
 __all__ = ["compiled"]
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(90, func_only=True),
+    pytest.mark.timeout(200, func_only=True),
     pytest.mark.usefixtures("compiled"),
 ]
 SECONDS = 2.5

@@ -15,7 +15,7 @@ from playwright.async_api import expect
 from tests.e2e.browser import Tab, Tabs
 from tests.e2e.node import Node
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 FOLDER = Path(__file__).parents[2] / ".venv" / "var" / "screenshots"
 SLOW = 20_000  # ms
 # What is wrong with the page as it stands: too wide, texts that are cut, controls without a name or under others.

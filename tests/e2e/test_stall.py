@@ -14,7 +14,7 @@ from tests.e2e.conftest import MakeNode
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(90, func_only=True)]
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(200, func_only=True)]
 TIMEOUT = 6.0  # seconds of silence that end a peer: more than a browser's RTCP and checks ever leave between them
 STOPPED = 1.5 * TIMEOUT
 
