@@ -46,6 +46,7 @@ test-e2e: $(VENV)/.installed-dev kernels chromium firefox gstreamer ## real brow
 # Needs npm (Node.js 20 or newer) and cargo, and minutes: so no part of `make test`.
 test-peers: $(VENV)/.installed-dev kernels chromium firefox gstreamer $(NODE_PEERS) str0m ## each client publishes and watches; writes docs/CLIENTS.md
 	$(PYTEST) tests/peers $(ARGS)
+	WAITING_CROWD=500 $(PYTEST) tests/e2e/test_waiting_crowd.py
 
 soak: $(VENV)/.installed-dev ## long runs, and what needs rights of its own (network namespaces, tc)
 	$(PYTEST) tests/soak $(ARGS)

@@ -90,12 +90,17 @@ def nal_span(b: Bytes, at: int, end: int, k: int) -> int:
 @kernel
 def nal_of_type(b: Bytes, at: int, end: int, kind: int) -> int:
     """Where the first whole NAL unit of a type lies, as `nal_span` tells it; -1: there is none."""
-    k = 0
-    span = nal_span(b, at, end, k)
-    while span >= 0 and int64(b[span >> 20]) & 31 != kind:
-        k += 1
-        span = nal_span(b, at, end, k)
-    return span
+    if at >= end or int64(b[at]) & 31 != STAP_A:
+        return nal_span(b, at, end, 0) if at < end and int64(b[at]) & 31 == kind else int64(-1)
+    at += 1
+    while at < end:
+        size = nal_size(b, at, end)
+        if size < 0:
+            break
+        if int64(b[at + 2]) & 31 == kind:
+            return int64(at + 2 << 20 | size)
+        at += 2 + size
+    return -1
 
 
 @kernel
@@ -122,7 +127,7 @@ def read_nal(b: Bytes, at: int, end: int, frame: Any) -> None:
         frame.param_sets |= HAS_PPS
     if kind == SEI and tells_recovery(b, at + 1, end):
         frame.param_sets |= HAS_RECOVERY
-    if kind == SPS:
+    if kind == SPS and not frame.param_sets & HAS_SPS:  # the first, which is also the one that is kept
         frame.param_sets |= HAS_SPS
         size = sps_resolution(b, at, end)
         frame.width = size >> 16
@@ -133,15 +138,26 @@ def read_nal(b: Bytes, at: int, end: int, frame: Any) -> None:
 def tells_recovery(b: Bytes, at: int, end: int) -> bool:
     """Whether one of the messages of an SEI, b[at:end], is a recovery point (H.264 7.3.2.3.1)."""
     for _ in range(MESSAGES):
-        if at + 2 > end:
+        kind, at = sei_number(b, at, end)
+        size, at = sei_number(b, at, end)
+        if at > end:
             return False
-        kind, size = int64(b[at]), int64(b[at + 1])
         if kind == RECOVERY_POINT:
             return True
-        if kind == 255 or size == 255:
-            return False  # a long one: user data, behind what matters
-        at += 2 + size
+        at += size
     return False
+
+
+@kernel
+def sei_number(b: Bytes, at: int, end: int) -> tuple[int, int]:
+    """A type or size of an SEI message, whose bytes of 255 count up, and the position after it; beyond `end`: cut."""
+    value = int64(0)
+    while at < end and b[at] == 255:
+        value += 255
+        at += 1
+    if at >= end:
+        return value, int64(end + 1)
+    return value + int64(b[at]), int64(at + 1)
 
 
 @kernel

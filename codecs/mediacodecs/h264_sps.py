@@ -1,7 +1,8 @@
 """The picture size in an H.264 sequence parameter set (ITU-T H.264 section 7.3.2.1.1), the one thing we want of it.
 
 A reader is a bit position in the raw NAL unit; emulation prevention bytes (the 3 of 00 00 03) are stepped over.
-Bits past the end read as 0, and the parser compares its position with the end once.
+Bits past the end read as 0. Numbers and lists end there too: a set of ten bytes may promise thousands of numbers, and
+a packet holds a hundred such sets. What led past the end is no parameter set.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ def next_bit(b: Bytes, bit: int, start: int, end: int) -> tuple[int, int]:
 
 
 @kernel
+def is_past(bit: int, end: int) -> bool:
+    """Whether what was read until a position lay behind the end in part."""
+    return bit > end * 8
+
+
+@kernel
 def fixed(b: Bytes, bit: int, start: int, end: int, count: int) -> tuple[int, int]:
     """A number of `count` bits, and the position after it."""
     value = int64(0)
@@ -36,12 +43,14 @@ def fixed(b: Bytes, bit: int, start: int, end: int, count: int) -> tuple[int, in
 
 @kernel
 def golomb(b: Bytes, bit: int, start: int, end: int) -> tuple[int, int]:
-    """An unsigned Exp-Golomb number (section 9.1), and the position after it."""
+    """An unsigned Exp-Golomb number (section 9.1), and the position after it; 0 where it leads past the end."""
     zeros = int64(0)
     one, bit = next_bit(b, bit, start, end)
-    while one == 0 and zeros < MAX_UE:
+    while one == 0 and zeros < MAX_UE and not is_past(bit, end):
         zeros += 1
         one, bit = next_bit(b, bit, start, end)
+    if is_past(bit, end):
+        return int64(0), int64(bit)
     value, bit = fixed(b, bit, start, end, zeros)
     return (int64(1) << zeros) - 1 + value, bit
 
@@ -66,7 +75,7 @@ def sps_resolution(b: Bytes, at: int, end: int) -> int:
     width = (columns + 1) * 16 - crop_width * (2 if chroma == 1 or chroma == 2 else 1)
     height = (rows + 1) * 16 - crop_height * (2 if chroma == 1 else 1)
     height *= 2 - frames_only
-    if bit > end * 8 or not (0 < width <= 0xFFFF and 0 < height <= 0xFFFF):
+    if is_past(bit, end) or not (0 < width <= 0xFFFF and 0 < height <= 0xFFFF):
         return 0
     return int64(width << 16 | height)
 
@@ -92,6 +101,8 @@ def skip_chroma(b: Bytes, bit: int, start: int, end: int) -> tuple[int, int]:
     if scaled:
         for k in range(lists):
             present, bit = next_bit(b, bit, start, end)
+            if is_past(bit, end):
+                break
             if present:
                 bit = skip_scaling(b, bit, start, end, 16 if k < 6 else 64)
     return chroma, bit
@@ -105,7 +116,7 @@ def skip_scaling(b: Bytes, bit: int, start: int, end: int, size: int) -> int:
         code, bit = golomb(b, bit, start, end)
         delta = (code + 1) >> 1 if code & 1 else -(code >> 1)
         last = (last + delta) & 0xFF
-        if last == 0:
+        if last == 0 or is_past(bit, end):
             break
     return bit
 
@@ -123,6 +134,8 @@ def skip_order(b: Bytes, bit: int, start: int, end: int) -> int:
         count, bit = golomb(b, bit, start, end)
         for _ in range(min(count, 255)):
             _, bit = golomb(b, bit, start, end)
+            if is_past(bit, end):
+                break
     return bit
 
 

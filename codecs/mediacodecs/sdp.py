@@ -72,6 +72,7 @@ MAX_LINE_CHARACTERS = 4096
 MAX_MEDIA = 64
 MAX_FORMATS = 256
 MAX_SKIPPED = 4  # lines left out that are noted
+MAX_UNREAD = 256  # lines left out; each costs more than one that is read, and no client has more than a few a section
 SHOWN_CHARACTERS = 60  # of the offending line, in a message
 LINE_END = re.compile(r"\r{0,2}\n|\r")  # as it should be, doubled by a text mode, or one of the two alone
 LINE_TYPES = frozenset("vosiuepcbtrzkam")  # RFC 8866, section 5: a description with any other is not to be used
@@ -158,6 +159,9 @@ def _read_line(session: SessionDescription, at: int, kind: str, value: str) -> N
         sentence = f"Line {at}, {_shown(kind, value)}: {error}."
         if _is_needed(kind, value):
             raise SdpError(sentence) from None
+        session.unread += 1
+        if session.unread > MAX_UNREAD:
+            raise SdpError(f"More than {MAX_UNREAD} lines can't be read. {session.skipped[0]}") from None
         if len(session.skipped) < MAX_SKIPPED:
             session.skipped.append(sentence)
 

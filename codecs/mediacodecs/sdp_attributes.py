@@ -36,6 +36,7 @@ HEX_PAIRS = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2})*")
 SETUPS = ("active", "passive", "actpass", "holdconn")
 HASH_BYTES = {"sha-1": 20, "sha-224": 28, "sha-256": 32, "sha-384": 48, "sha-512": 64}
 MAX_SSRC = 0xFFFFFFFF
+MAX_RIDS = 64  # of a section; a sender has three or four
 NEEDED = frozenset({"mid", "group", "ice-ufrag", "ice-pwd", "setup"})
 """Attributes without which a session would be another than the one described: how packets are told apart, and whose
 they are. Of the others enough can be read, or what they offer is not taken, or what has to be there is missed later."""
@@ -134,6 +135,8 @@ def read_simulcast(media: MediaDescription, value: str) -> None:
     parts = words(value, 2, "send|recv RIDS [send|recv RIDS]")
     if len(parts) not in (2, 4) or set(parts[::2]) - {"send", "recv"} or len(set(parts[::2])) != len(parts) // 2:
         raise SdpError("the form is `send|recv RIDS [send|recv RIDS]`")
+    if value.count(";") + value.count(",") > MAX_RIDS:
+        raise SdpError(f"there are more than {MAX_RIDS} rids")
     lists = {
         word: tuple(tuple(simulcast_rid(rid) for rid in stream.split(",")) for stream in rids.split(";"))
         for word, rids in zip(parts[::2], parts[1::2], strict=True)

@@ -145,7 +145,7 @@ class MediaDescription(Section):
 class SessionDescription(Section):
     """A whole offer or answer; origin is the value of `o=`, name of `s=`.
 
-    skipped: a sentence for each of the first lines that could not be read and were not needed.
+    skipped: a sentence for each of the first lines that could not be read and were not needed; unread: their number.
     """
 
     origin: str = "- 1 1 IN IP4 127.0.0.1"
@@ -155,6 +155,7 @@ class SessionDescription(Section):
     msid_semantic: str | None = None
     media: list[MediaDescription] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list, compare=False)
+    unread: int = field(default=0, compare=False)
 
 
 @dataclass

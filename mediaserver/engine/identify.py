@@ -6,8 +6,8 @@ media) takes nothing over, and says nothing by its payload type.
 
 The answer is not for life, because it may be taken on too little: the first packets of a stream may lack their names or
 be padding, or were lost. An SSRC that was refused is looked at again with each packet that looks different (payload
-type, payload or none, mid, rid, repaired rid) from the one before that was looked at, and one that only its payload
-type spoke for with the first that bears a name. A peer has a bucket of such searches.
+type, payload or none, mid, rid, repaired rid) from the one before that was looked at; so is one that no name spoke for,
+with each packet that bears another name. A peer has a bucket of such searches.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mediacodecs.frame import OPUS, int64
 from mediacodecs.kernel import kernel
 from mediaserver.engine.access import layer_of
 from mediaserver.engine.buckets import may_identify
-from mediaserver.engine.layout import AUDIO, LAYER, NO_TYPE
+from mediaserver.engine.layout import AUDIO, GUESSED, LAYER, NO_TYPE
 from mediaserver.engine.news import tell_refused
 
 assert LAYER.fields is not None
@@ -38,7 +38,7 @@ def slot_of(t: Any, ssrc: int) -> int:
 
 @kernel
 def known_ssrc(t: Any, ssrc: int) -> int:
-    """layer << 1 | is RTX of an SSRC; -1: refused; -2: not known."""
+    """layer << 1 | is RTX, and GUESSED, of an SSRC; -1: refused; -2: not known."""
     k = slot_of(t, ssrc)
     return int64(t.ssrc_layers[k]) if k >= 0 else int64(-2)
 
@@ -94,13 +94,13 @@ def by_names(w: Any, t: Any, b: Any, ext: Any, repair: bool) -> int:
 
 
 @kernel
-def by_declaration(w: Any, t: Any, ssrc: int, repair: bool) -> int:
-    """The layer whose a=ssrc or FID line has this SSRC; 0: none."""
+def by_declaration(w: Any, t: Any, b: Any, ssrc: int, repair: bool) -> int:
+    """The layer whose a=ssrc or FID line has this SSRC; 0: none, or the packet's mid is of another section."""
     index = int64(t.first_layer)
     while index:
         layer = layer_of(w, index)
         if (layer.declared_rtx if repair else layer.declared_ssrc) == ssrc:
-            return index
+            return int64(index) if mid_matches(b, w.extensions, layer) else int64(0)
         index = int64(layer.next)
     return 0
 
@@ -121,12 +121,16 @@ def by_payload_type(w: Any, t: Any, codec: int) -> int:
 
 
 @kernel
+def settled(reference: int) -> int:
+    """layer << 1 | is RTX, whether it is a guess or not; -1: refused."""
+    return reference & ~GUESSED if reference >= 0 else int64(reference)
+
+
+@kernel
 def doubtful(w: Any, reference: int) -> bool:
     """Whether the packet in hand may change what its SSRC refers to: it has a name, and there was only a guess."""
     sizes = w.extensions.size
-    if layer_of(w, reference >> 1).guessed >> (reference & 1) & 1 == 0:
-        return False
-    return bool(sizes[MID] or sizes[RID] or sizes[REPAIRED_RID])
+    return reference & GUESSED != 0 and bool(sizes[MID] or sizes[RID] or sizes[REPAIRED_RID])
 
 
 @kernel
@@ -150,27 +154,26 @@ def has_payload(rtp: Any) -> bool:
 
 @kernel
 def search(w: Any, t: Any, b: Any, ssrc: int) -> int:
-    """layer << 1 | is RTX of the packet in w.rtp, whose extensions are in w.extensions; -1: none."""
+    """layer << 1 | is RTX, and GUESSED, of the packet in w.rtp, whose extensions are in w.extensions; -1: none.
+
+    A mid that no layer has is nobody's: it is not guessed (RFC 9143, section 9.2). That a declared SSRC has a rid is
+    a guess, since no line of an offer says which rid an SSRC has: they are paired by their places.
+    """
     primary = int64(t.repairs[w.rtp.payload_type])
     repair = primary != NO_TYPE
     codec = int64(t.codecs[primary if repair else w.rtp.payload_type])
     full = has_payload(w.rtp)
     if codec == 0 or not (full or repair):
         return -1
-    index = by_names(w, t, b, w.extensions, repair)
+    index, guess = by_names(w, t, b, w.extensions, repair), False
     if index == 0:
-        index = by_declaration(w, t, ssrc, repair)
-    guess = index == 0
-    if guess and full:
-        index = by_payload_type(w, t, codec)
+        index = by_declaration(w, t, b, ssrc, repair)
+        guess = index != 0 and layer_of(w, index).rid_size > 0
+    if index == 0 and full and w.extensions.size[MID] == 0:
+        index, guess = by_payload_type(w, t, codec), True
     if index == 0:
         return -1
-    layer = layer_of(w, index)
-    bit = int64(1) << int64(repair)
-    layer.guessed = layer.guessed | bit if guess else layer.guessed & ~bit
-    if repair:
-        layer.rtx_ssrc = ssrc
-    return int64(index << 1 | int64(repair))
+    return int64(index << 1 | int64(repair) | int64(guess) * GUESSED)
 
 
 @kernel
@@ -181,52 +184,54 @@ def identify(w: Any, ti: int, t: Any, b: Any, ssrc: int) -> int:
     """
     look = look_of(b, w.rtp, w.extensions)
     k = slot_of(t, ssrc)
-    if k >= 0:
-        before = int64(t.ssrc_layers[k])
-        if int64(t.ssrc_looks[k]) == look or not may_identify(w, t):
-            return before
-        reference = search(w, t, b, ssrc)
-        if before >= 0:
-            reference = settle(w, before, reference)
-    else:
-        reference = search(w, t, b, ssrc)
-        if reference < 0 and has_payload(w.rtp):
+    before = int64(t.ssrc_layers[k]) if k >= 0 else int64(-1)
+    if k >= 0 and (int64(t.ssrc_looks[k]) == look or not may_identify(w, t)):
+        return settled(before)
+    found = search(w, t, b, ssrc)
+    if k < 0:
+        if found < 0 and has_payload(w.rtp):
             tell_refused(w, ti, t, ssrc, int64(w.rtp.payload_type))
-        k = free_slot(w, t)
+        k = free_slot(w, t, found)
         if k < 0:
             return -1
-    t.ssrcs[k], t.ssrc_layers[k], t.ssrc_looks[k] = ssrc, reference, look
-    return reference
+    if before >= 0 and (found < 0 or found & GUESSED):
+        found = before  # nothing better
+    elif before >= 0 and settled(before) != found:
+        let_go(w, settled(before), ssrc)
+    if found >= 0 and found & 1:
+        layer_of(w, settled(found) >> 1).rtx_ssrc = ssrc
+    t.ssrcs[k], t.ssrc_layers[k], t.ssrc_looks[k] = ssrc, found, look
+    return settled(found)
 
 
 @kernel
-def settle(w: Any, guess: int, found: int) -> int:
-    """What a guessed SSRC refers to, now that a name came with it. The layer that it was not lets go of it."""
-    layer = layer_of(w, guess >> 1)
-    if found < 0:
-        return guess
-    if found == guess:
-        layer.guessed &= ~(int64(1) << (guess & 1))
-        return guess
-    if guess & 1:
+def let_go(w: Any, reference: int, ssrc: int) -> None:
+    """A layer loses an SSRC that was another's, unless it has a better one by now."""
+    layer = layer_of(w, reference >> 1)
+    if reference & 1 and layer.rtx_ssrc == ssrc:
         layer.rtx_ssrc = -1
-    else:
+    elif reference & 1 == 0 and layer.ssrc == ssrc:
         layer.ssrc = -1
         layer.missing_count = 0
-    return found
 
 
 @kernel
-def free_slot(w: Any, t: Any) -> int:
-    """A place for one more SSRC: a new one, or that of an SSRC that was refused or replaced; -1: none."""
+def free_slot(w: Any, t: Any, found: int) -> int:
+    """A place for one more SSRC: a new one, or that of an SSRC that was refused or replaced; -1: none.
+
+    `found` is what `search` said of it: what it names, not guesses, may take the place of the SSRC that was there.
+    """
     if t.ssrc_count < t.ssrc_limit:
         t.ssrc_count += 1
         return int64(t.ssrc_count - 1)
+    same = int64(-1)
     for k in range(t.ssrc_count):
-        reference = int64(t.ssrc_layers[k])
+        reference = settled(int64(t.ssrc_layers[k]))
         if reference < 0:
             return k
         layer = layer_of(w, reference >> 1)
         if int64(t.ssrcs[k]) != (layer.rtx_ssrc if reference & 1 else layer.ssrc):
             return k
-    return -1
+        if reference == found:
+            same = k
+    return int64(same)

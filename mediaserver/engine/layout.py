@@ -77,6 +77,7 @@ RING = np.dtype(
 )  # head: written by the producer; tail: by the consumer; the slots follow
 
 MAX_SSRCS = 32  # SSRCs that one transport may use towards us at once, at most
+GUESSED = 1 << 30  # in what an SSRC refers to: a packet with a name may still tell better
 SSRC_LIVES = 8  # times that many in all: an encoder that restarts takes a new SSRC
 NO_TYPE = 255  # payload type: none
 ADDRESSES = 4  # addresses that one transport may hold
@@ -148,7 +149,7 @@ TRANSPORT = np.dtype(
         ("codecs", "u1", (128,)),  # incoming payload type -> codec constant; 0: not negotiated
         ("repairs", "u1", (128,)),  # incoming RTX payload type -> its primary payload type; NO_TYPE: not RTX
         ("ssrcs", "u4", (MAX_SSRCS,)),  # SSRCs learnt from the peer
-        ("ssrc_layers", "i4", (MAX_SSRCS,)),  # layer << 1 | is RTX; -1: refused
+        ("ssrc_layers", "i4", (MAX_SSRCS,)),  # layer << 1 | is RTX, and GUESSED when no name told so; -1: refused
         ("ssrc_looks", "u4", (MAX_SSRCS,)),  # what the packet looked like by which that was decided (engine.identify)
         ("ssrc_count", "i8"),  # slots in use
         ("ssrc_total", "i8"),  # SSRCs ever learnt: libsrtp keeps a stream for each
@@ -244,7 +245,6 @@ LAYER = np.dtype(
         ("codec_at", "i8"),  # ns: when the codec last changed
         ("other", "i8"),  # codec << 16 | sequence number that would confirm another codec; 0: none was seen
         ("clock_rate", "i8"),
-        ("guessed", "i8"),  # bits 1 << is RTX: only the payload type told that the SSRC is this layer's
         ("active", "i8"),  # 1: media is flowing
         ("told", "i8"),  # what control knows: codec << 8 | payload type while media flows, else 0
         ("started", "i8"),  # 1: positions are being counted in this epoch

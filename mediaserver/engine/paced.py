@@ -22,6 +22,8 @@ from packetio.memory import load_acquire
 
 PACE = 5 * MS  # ns between looks at paced cursors
 LOOK_AHEAD = 256  # positions searched for a later packet that is due
+HOLE = 32  # bytes of the budget for a position without a packet: numbers that jump span millions of them
+OVERDRAWN = -4096  # bytes; a lagged cursor sends what is due whatever its budget, and pays back no more than that
 RESERVE = 3  # the last 2^-3 of a log is not waited in
 NOTHING, NOT_YET, DUE = range(3)  # what `outlook` sees
 LATE = 200 * MS  # a lagged cursor further behind than this is catching up and paces itself
@@ -90,19 +92,31 @@ def collect(w: Any, sub: Any, feed: Any) -> int:
         position = sub.cursor
         if sub.lag > 0:
             seen = outlook(w, sub, feed.log, position, top)
-            if seen == NOTHING and log.epoch_start <= position < top - LOOK_AHEAD:
-                sub.cursor = position + LOOK_AHEAD + 1
-                continue
-            if seen != DUE:
+            if seen != DUE and not (seen == NOTHING and log.epoch_start <= position < top - LOOK_AHEAD):
                 break
-        if sub.budget <= 0 and (sub.lag == 0 or behind(w, sub, feed.log, position)):
+        missing = not holds(feed.log, position)
+        if sub.budget <= 0 and (sub.lag == 0 or missing or behind(w, sub, feed.log, position)):
             break
+        if missing:
+            sub.cursor = next_held(feed.log, position, top)
+            sub.budget = max(sub.budget - HOLE * (sub.cursor - position), OVERDRAWN)
+            continue
         p = packet_of(w, n)
         if load_packet(w, feed.log, position, p):
-            sub.budget -= p.length
+            sub.budget = max(sub.budget - p.length, OVERDRAWN)
             n += 1
         sub.cursor = position + 1
     return n
+
+
+@kernel
+def next_held(base: int, position: int, top: int) -> int:
+    """The first position from `position` to `top` whose packet is held, or where the search is to go on."""
+    end = min(position + LOOK_AHEAD, top) + 1
+    for ahead in range(position, end):
+        if holds(base, ahead):
+            return int64(ahead)
+    return int64(end)
 
 
 @kernel

@@ -18,9 +18,10 @@ from typing import Any
 from mediacodecs.frame import H264, int64
 from mediacodecs.h264 import HAS_PPS, HAS_RECOVERY, HAS_SPS, PPS, SPS, nal_of_type, write_parameter_packet
 from mediacodecs.kernel import kernel
-from packetio.log import BARE_KEYFRAME, KEYFRAME, PARAMETERS, PARAMETERS_VERSION, START, log_at
+from packetio.log import BARE_KEYFRAME, KEYFRAME, KEYFRAME_WANTED, PARAMETERS, PARAMETERS_VERSION, START, log_at
 from packetio.memory import store_release, write_fence
 
+NONE, SAME, OTHER = range(3)  # what a packet brings beside the sets that are kept
 NEAR = 16  # positions before a picture in which its own parameter sets lie, at most: SPS, PPS, SEI, repeated or not
 
 
@@ -28,7 +29,7 @@ NEAR = 16  # positions before a picture in which its own parameter sets lie, at 
 def keep_parameters(layer: Any, b: Any, rtp: Any, frame: Any, draft: Any, position: int, marks: int) -> int:
     """Take note of the packet; returns its marks, KEYFRAME | START where a keyframe begins, and sets draft.opening."""
     sets = int64(frame.param_sets)
-    fresh = False
+    fresh = NONE
     if sets & (HAS_SPS | HAS_PPS):
         fresh = cache(layer, b, int64(rtp.payload_at), int64(rtp.payload_end), position)
     if sets & HAS_RECOVERY:
@@ -36,6 +37,8 @@ def keep_parameters(layer: Any, b: Any, rtp: Any, frame: Any, draft: Any, positi
     if marks & START:
         return begin_picture(layer, draft, position, marks)
     if fresh and position < layer.picture_at < position + NEAR:
+        if fresh == OTHER:  # who has begun with that picture did with the sets before: a keyframe mends it
+            store_release(layer.log + KEYFRAME_WANTED, 1)
         first = own_sets(layer, int64(layer.picture_at))
         if first >= 0:
             draft.opening = position - first
@@ -74,26 +77,33 @@ def own_sets(layer: Any, picture: int) -> int:
 
 
 @kernel
-def cache(layer: Any, b: Any, at: int, end: int, position: int) -> bool:
+def cache(layer: Any, b: Any, at: int, end: int, position: int) -> int:
     """Keep the packet's SPS and PPS, and both as one STAP-A in the log for its readers.
 
-    False: newer ones have come before this packet, which is late.
+    NONE: newer ones have come before this packet, which is late. SAME, OTHER: than those that were kept before.
     """
     sps, pps = nal_of_type(b, at, end, SPS), nal_of_type(b, at, end, PPS)
-    fresh = False
+    fresh = NONE
     if sps >= 0 and (sps & 0xFFFFF) <= layer.sps.size and position >= layer.sps_at:
-        layer.sps_at, fresh = position, True
-        layer.sps_size = sps & 0xFFFFF
-        for k in range(layer.sps_size):
-            layer.sps[k] = b[(sps >> 20) + k]
+        fresh = max(fresh, keep(b, sps, layer.sps, layer.sps_size))
+        layer.sps_at, layer.sps_size = position, sps & 0xFFFFF
     if pps >= 0 and (pps & 0xFFFFF) <= layer.pps.size and position >= layer.pps_at:
-        layer.pps_at, fresh = position, True
-        layer.pps_size = pps & 0xFFFFF
-        for k in range(layer.pps_size):
-            layer.pps[k] = b[(pps >> 20) + k]
+        fresh = max(fresh, keep(b, pps, layer.pps, layer.pps_size))
+        layer.pps_at, layer.pps_size = position, pps & 0xFFFFF
     if fresh:
         publish(layer)
-    return fresh
+    return int64(fresh)
+
+
+@kernel
+def keep(b: Any, span: int, kept: Any, size: int) -> int:
+    """Copy a set over the one of `size` bytes that was kept: SAME or OTHER."""
+    at, length = span >> 20, span & 0xFFFFF
+    other = length != size
+    for k in range(length):
+        other = other or kept[k] != b[at + k]
+        kept[k] = b[at + k]
+    return OTHER if other else SAME
 
 
 @kernel

@@ -22,7 +22,7 @@ from mediaserver.engine.buckets import admitted, note_round
 from mediaserver.engine.commands import take_commands
 from mediaserver.engine.ended import has_ended
 from mediaserver.engine.ice import handle_stun
-from mediaserver.engine.identify import doubtful, identify, known_ssrc
+from mediaserver.engine.identify import doubtful, identify, known_ssrc, settled
 from mediaserver.engine.intake import accept
 from mediaserver.engine.layout import NO_TYPE, OPEN, SSRC_LIVES, twcc_at
 from mediaserver.engine.news import may_tell_dtls, tell_dtls
@@ -147,9 +147,8 @@ def handle_rtp(w: Any, ti: int, slot: int, size: int, control_size: int) -> None
     parse_extensions(b, w.rtp, t.kinds, w.extensions)
     if t.twcc and w.extensions.size[TWCC] == 2:
         twcc_receive(twcc_at(w.twccs + t.twcc * TWCC_SIZE), be16(b, int64(w.extensions.at[TWCC])), arrival)
-    before = reference
-    if before < 0 or doubtful(w, before):
-        reference = look_again(w, ti, t, b, ssrc)
+    before = settled(reference)
+    reference = look_again(w, ti, t, b, ssrc) if before < 0 or doubtful(w, reference) else before
     if reference < 0:
         w.drop_ssrc += t.state == OPEN
         return

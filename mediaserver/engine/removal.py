@@ -26,6 +26,7 @@ from mediaserver.engine.access import (
     transport_of,
 )
 from mediaserver.engine.ended import note_ended
+from mediaserver.engine.identify import settled
 from mediaserver.engine.layout import CLOSING, ENDING, FEED, LAYER, OPEN, SUBSCRIPTION, TRANSPORT
 from mediaserver.engine.lists import remove_waiting
 from mediaserver.engine.paths import drop_paths
@@ -196,7 +197,7 @@ def forget_ssrcs(t: Any, layer_index: int) -> None:
     """
     k = int64(0)
     while k < t.ssrc_count:
-        reference = int64(t.ssrc_layers[k])
+        reference = settled(int64(t.ssrc_layers[k]))
         mine = reference == REFUSED if layer_index == REFUSED else reference >= 0 and reference >> 1 == layer_index
         if not mine:
             k += 1

@@ -6,20 +6,54 @@ follows the highest layer that is being sent, or a wanted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from mediaserver.engine.engine import EngineFull, Layer
 from mediaserver.engine.engine import Subscription as EngineSubscription
 from mediaserver.logs import get_logger
 from mediaserver.rooms.track import Track
-from mediaserver.signalling.codec_match import describe_codec, is_fall_back, match_codec
+from mediaserver.signalling.codec_match import Codec, describe_codec, is_fall_back, match_codec
 from mediaserver.signalling.offers import SubscribedMedia
 
 log = get_logger("weir.rooms")
 State = Literal["waiting", "active", "no-media", "codec", "full"]
 ALL = 255  # no limit to the spatial or temporal layers
 MAX_NAMED = 4  # of the viewer's codecs, in a reason
+REASONS: dict[State, str] = {
+    "waiting": "The publisher is not here.",
+    "active": "",
+    "no-media": "The publisher is sending nothing on this track.",
+    "full": "The node has no room for one more.",
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The codec that is published, which of the viewer's takes it, and what is to be said of it (empty: nothing)."""
+
+    sent: Codec | None
+    taken: Codec | None
+    sentence: str = ""
+
+    @classmethod
+    def of(cls, sent: Codec | None, offered: Sequence[Codec]) -> Fit:
+        """Match them."""
+        taken = match_codec(sent, list(offered)) if sent is not None else None
+        if sent is None or (taken is not None and not is_fall_back(sent, taken)):
+            return cls(sent, taken)
+        what, names = f"The publisher sends {describe_codec(sent)}", describe_codecs(offered, sent)
+        if taken is None:
+            return cls(sent, taken, f"{what}, which this viewer did not offer; it takes {names}.")
+        return cls(sent, taken, f"{what}; this viewer promised to take {names} only, and may fail.")
+
+
+def describe_codecs(codecs: Sequence[Codec], first: Codec) -> str:
+    """Codecs as a sentence names them, those of the same kind as `first` first."""
+    names = dict.fromkeys(map(describe_codec, sorted(codecs, key=lambda one: one.codec != first.codec)))
+    more = ["others"] if len(names) > MAX_NAMED else []
+    return ", ".join([*names][:MAX_NAMED] + more) or "nothing"
 
 
 class Subscription:
@@ -36,40 +70,25 @@ class Subscription:
         self.on_change: Callable[[Subscription], None] = lambda subscription: None
         self._fresh = True
         self._payload_type = -1
+        self._fit = Fit(None, None)
+
+    @property
+    def fit(self) -> Fit:
+        """How the viewer's codecs fit the track's; worked out again when that changes."""
+        codec = self.track.codec if self.track is not None else None
+        if codec is not self._fit.sent:
+            self._fit = Fit.of(codec, self.media.codecs)
+        return self._fit
 
     @property
     def reason(self) -> str:
         """Why nothing is sent, in a sentence; empty while media flows."""
-        return {
-            "waiting": "The publisher is not here.",
-            "active": "",
-            "no-media": "The publisher is sending nothing on this track.",
-            "codec": f"The publisher sends {self._sent()}, which this viewer did not offer; it takes {self._taken()}.",
-            "full": "The node has no room for one more.",
-        }[self.state]
+        return self.fit.sentence if self.state == "codec" else REASONS[self.state]
 
     @property
     def notice(self) -> str:
         """What may be amiss although media flows, in a sentence; empty: nothing."""
-        if self.state != "active" or not self._is_doubtful():
-            return ""
-        return f"The publisher sends {self._sent()}; this viewer promised to take {self._taken()} only, and may fail."
-
-    def _is_doubtful(self) -> bool:
-        codec = self.track.codec if self.track is not None else None
-        taken = match_codec(codec, self.media.codecs) if codec is not None else None
-        return codec is not None and taken is not None and is_fall_back(codec, taken)
-
-    def _sent(self) -> str:
-        codec = self.track.codec if self.track is not None else None
-        return describe_codec(codec) if codec is not None else "nothing"
-
-    def _taken(self) -> str:
-        """The viewer's codecs, those of the publisher's kind first."""
-        sent = self.track.codec.codec if self.track is not None and self.track.codec is not None else 0
-        names = dict.fromkeys(map(describe_codec, sorted(self.media.codecs, key=lambda one: one.codec != sent)))
-        more = ["others"] if len(names) > MAX_NAMED else []
-        return ", ".join([*names][:MAX_NAMED] + more) or "nothing"
+        return self.fit.sentence if self.state == "active" else ""
 
     def attach(self, track: Track) -> None:
         """Take a track as the source from now on."""
@@ -101,8 +120,7 @@ class Subscription:
                 self._fresh = True
             self._note(state, None)
             return
-        assert self.track is not None and self.track.codec is not None
-        codec = match_codec(self.track.codec, self.media.codecs)
+        codec = self.fit.taken
         assert codec is not None
         if layer is self.layer and codec.payload_type == self._payload_type:
             self._note("active", layer)
@@ -131,7 +149,7 @@ class Subscription:
         layer = self.track.best(self.wanted)
         if self.track.codec is None or layer is None:
             return "no-media", None
-        if match_codec(self.track.codec, self.media.codecs) is None:
+        if self.fit.taken is None:
             return "codec", None
         return "active", layer
 

@@ -33,6 +33,7 @@ from mediaserver.signalling.offers import (
     SubscribedMedia,
     SubscriberOffer,
 )
+from mediaserver.signalling.sections import bundle_of
 
 URI_OF_KIND = {kind: uri for uri, kind in URIS.items()}
 FEEDBACK_ORDER = ("transport-cc", "ccm fir", "nack", "nack pli")
@@ -103,7 +104,7 @@ def answer_subscriber(offer: SubscriberOffer, local: LocalTransport, tracks: lis
 def _answer(offer: Offer, local: LocalTransport, sections: list[MediaDescription]) -> str:
     """The whole answer: candidates stand in the first section taken, which carries the bundle."""
     taken = [section for section in sections if section.port]
-    bundled = offer.description.bundles[0] if offer.description.bundles else ()
+    bundled = bundle_of(offer.description)
     mids = tuple(section.mid for section in taken if section.mid is not None and section.mid in bundled)
     taken[0].candidates = host_candidates(local)
     taken[0].end_of_candidates = True

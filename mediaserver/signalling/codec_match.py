@@ -17,6 +17,7 @@ CODECS = {"audio": {"opus": OPUS}, "video": {"vp8": VP8, "vp9": VP9, "h264": H26
 CLOCK_RATES = {"audio": 48000, "video": 90000}  # Hz
 FEEDBACK = frozenset({"nack", "nack pli", "ccm fir", "transport-cc"})
 PROFILES = {VP9: "profile-id", AV1: "profile"}  # the parameter that holds the number of a profile
+MAX_CODECS = 32  # of a section, of those that we forward; a browser offers some 20
 RTCP_CLASH = range(64, 96)  # payload types that rtcp-mux can't tell from RTCP (RFC 5761, section 4)
 DEFAULT_PROFILE_LEVEL_ID = "42e01f"  # what browsers assume when fmtp names none
 
@@ -83,6 +84,8 @@ def read_codecs(media: MediaDescription, *, twcc: bool) -> list[Codec]:
     retransmissions = dict(_retransmissions(media))
     codecs = []
     for payload_type in _payload_types(media):
+        if len(codecs) == MAX_CODECS:
+            break
         rtpmap = media.rtpmap.get(payload_type)
         codec = _known(media.kind, rtpmap)
         if rtpmap is None or codec is None:
@@ -161,7 +164,12 @@ def packetization_mode(codec: Codec) -> str:
 def h264_profile(codec: Codec) -> str:
     """The name of the H.264 profile that profile-level-id stands for; four hex digits when it is none of ours."""
     text = codec.fmtp.get("profile-level-id", DEFAULT_PROFILE_LEVEL_ID).lower()
-    if len(text) != 6 or set(text) - set("0123456789abcdef"):
+    return _profile_of(text if len(text) == 6 else DEFAULT_PROFILE_LEVEL_ID)
+
+
+@functools.lru_cache(maxsize=256)
+def _profile_of(text: str) -> str:
+    if set(text) - set("0123456789abcdef"):
         text = DEFAULT_PROFILE_LEVEL_ID
     idc, iop = int(text[:2], 16), int(text[2:4], 16)
     found = (name for i, mask, value, name in H264_PROFILES if idc == i and iop & mask == value)

@@ -61,10 +61,10 @@ def resource_path(request: web.Request, kind: str, session_id: str) -> str:
 
 def created(session: Session, answer: str, path: str, links: list[str]) -> web.Response:
     """201 with the answer (RFC 9725 4.2)."""
-    response = web.Response(status=201, text=answer, content_type="application/sdp")
+    response = web.Response(status=201, body=answer.encode(), content_type="application/sdp")  # which has no charset
     response.headers["Location"] = path
     response.headers["ETag"] = f'"{session.etag}"'
     response.headers["Accept-Patch"] = "application/trickle-ice-sdpfrag"
-    if links:
-        response.headers["Link"] = ", ".join(links)
+    for link in links:  # a field each: GStreamer and OBS do not find those behind a comma
+        response.headers.add("Link", link)
     return response

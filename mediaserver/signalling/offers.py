@@ -7,12 +7,12 @@ would talk to nobody without knowing (section 4.4.3); of a viewer's sections tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from mediacodecs.extensions import ABS_SEND_TIME, REPAIRED_RID, RID, TWCC, VIDEO_LAYERS_ALLOCATION
-from mediacodecs.sdp import Candidate, Fingerprint, MediaDescription, SdpError, SessionDescription, parse_sdp
+from mediacodecs.extensions import ABS_SEND_TIME, REPAIRED_RID, RID, TWCC, VIDEO_LAYERS_ALLOCATION, VIDEO_ORIENTATION
+from mediacodecs.sdp import Candidate, Fingerprint, MediaDescription, Rid, SdpError, SessionDescription, parse_sdp
 from mediaserver.signalling.codec_match import CODECS, Codec, describe_kind, prefer_widely_understood
 from mediaserver.signalling.sections import (
     MAX_MID,
@@ -28,6 +28,8 @@ from mediaserver.signalling.sections import (
 
 # No meaning to who gets one layer, and, until subscribers' bandwidth is estimated, bytes and feedback for nothing.
 PUBLISHER_ONLY = frozenset({RID, REPAIRED_RID, VIDEO_LAYERS_ALLOCATION, TWCC, ABS_SEND_TIME})
+UPRIGHT = frozenset({VIDEO_ORIENTATION})
+"""Not agreed with who sends, who then turns the pictures itself: viewers without it would see them on their side."""
 PROTOCOLS = frozenset(  # all mean DTLS-SRTP over ICE, in either case, and are echoed (RFC 9429, section 5.1.2)
     f"{over}RTP/{profile}" for over in ("", "TCP/DTLS/", "UDP/TLS/") for profile in ("SAVP", "SAVPF")
 ) | {"RTP/AVP", "RTP/AVPF"}
@@ -117,7 +119,7 @@ class SubscriberOffer(Offer):
 def read_publisher_offer(sdp: str) -> PublisherOffer:
     """Read a WHIP offer (RFC 9725); NegotiationError when not all of its media can be taken."""
     description = _parse(sdp)
-    reader = SectionReader(description, useless="recvonly", unwanted=frozenset())
+    reader = SectionReader(description, useless="recvonly", unwanted=UPRIGHT)
     media = []
     for index, section in _flowing(description, "sendonly"):
         reason = _objection(section)
@@ -125,11 +127,11 @@ def read_publisher_offer(sdp: str) -> PublisherOffer:
         if reason or not common["codecs"]:
             raise refusal(422, description, f"{name_section(index, section)} {reason or _no_codec(section)}")
         common["codecs"] = prefer_widely_understood(common["codecs"])
-        extensions = common["extensions"]
+        types = {codec.payload_type for codec in common["codecs"]}
         media.append(
             PublishedMedia(
                 **common,
-                encodings=_encodings(section, with_rid=RID in extensions.values()),
+                encodings=_encodings(section, types, with_rid=RID in common["extensions"].values()),
                 msid=_msid(section),
                 cname=next((about.cname for about in section.ssrcs.values() if about.cname), None),
             )
@@ -227,8 +229,12 @@ def _transport(description: SessionDescription, media: Sequence[Media]) -> dict[
 
 def _check_shared(description: SessionDescription, sections: list[MediaDescription]) -> None:
     """422 unless all media can share one transport, RTCP with them."""
-    if len(sections) > 1 and not {section.mid for section in sections} <= set(bundle_of(description)):
-        raise refusal(422, description, "The media sections must share one transport (a=group:BUNDLE).")
+    bundled = bundle_of(description)
+    alone = [section for section in sections if len(sections) > 1 and section.mid not in bundled]
+    if alone:
+        name = name_section(description.media.index(alone[0]), alone[0])
+        said = f"{name} is not in the bundle, and all media must share one transport (a=group:BUNDLE)."
+        raise refusal(422, description, said)
     if not any(section.rtcp_mux or section.rtcp_mux_only for section in sections):
         raise refusal(422, description, "The offer must multiplex RTP and RTCP (a=rtcp-mux).")
 
@@ -239,14 +245,14 @@ def literal_candidates(candidates: list[Candidate]) -> list[tuple[str, int]]:
     return list(dict.fromkeys((ip, port) for ip, port in found if ip is not None))
 
 
-def _encodings(section: MediaDescription, *, with_rid: bool) -> list[Encoding]:
+def _encodings(section: MediaDescription, taken: Set[int], *, with_rid: bool) -> list[Encoding]:
     """The layers that the section announces, lowest first as offered; one without a name if it announces nothing.
 
     Beside rids the SSRCs are noted where there is one for each, for packets that bear no rid, such as retransmissions.
     """
     repairs = {g.ssrcs[0]: g.ssrcs[1] for g in section.ssrc_groups if g.semantics == "FID" and len(g.ssrcs) == 2}
     primaries = list(dict.fromkeys(_primaries(section)))
-    rids = _sent_rids(section) if with_rid else []
+    rids = _sent_rids(section, taken) if with_rid else []
     if rids and len(primaries) != len(rids):
         return [Encoding(rid) for rid in rids]
     if rids:
@@ -264,14 +270,26 @@ def _primaries(section: MediaDescription) -> Sequence[int]:
     return layers or [ssrc for ssrc in (section.ssrcs or grouped) if ssrc not in others]
 
 
-def _sent_rids(section: MediaDescription) -> list[str]:
-    """The first usable alternative of each simulcast stream; without a=simulcast the one a=rid there may be."""
-    sent = dict.fromkeys(rid.id for rid in section.rids.values() if rid.direction == "send" and len(rid.id) <= MAX_RID)
+def _sent_rids(section: MediaDescription, taken: Set[int]) -> list[str]:
+    """The first usable alternative of each simulcast stream; without a=simulcast the one a=rid there may be.
+
+    One whose payload types are none of those `taken` is not usable (RFC 8851, section 6.3).
+    """
+    sendable = (rid for rid in section.rids.values() if rid.direction == "send" and len(rid.id) <= MAX_RID)
+    sent = dict.fromkeys(rid.id for rid in sendable if _rid_types(rid) is None or taken & _rid_types(rid))
     if section.simulcast is None:
         return list(sent)[:1]
     streams = ([rid.removeprefix("~") for rid in stream] for stream in section.simulcast.send)
     first = (next((rid for rid in stream if rid in sent), None) for stream in streams)
     return list(dict.fromkeys(rid for rid in first if rid is not None))[:MAX_ENCODINGS]
+
+
+def _rid_types(rid: Rid) -> set[int] | None:
+    """The payload types that a=rid restricts its stream to; None: it does not."""
+    found = next((part[3:] for part in rid.restrictions.split(";") if part.startswith("pt=")), None)
+    if found is None:
+        return None
+    return {int(text) for text in found.split(",") if text.isascii() and text.isdigit() and len(text) <= 3}
 
 
 def _msid(section: MediaDescription) -> str | None:

@@ -73,6 +73,7 @@ class SectionReader:
 
     def __init__(self, description: SessionDescription, *, useless: str, unwanted: frozenset[int]) -> None:
         self.description, self.useless, self.unwanted = description, useless, unwanted
+        self.shared = [ext for ext in description.extmap if ext.uri in URIS]
         self.uris: dict[int, str] = {}
         self.types: dict[int, tuple[int, int]] = {}
 
@@ -115,7 +116,7 @@ class SectionReader:
         usable = TWO_BYTE_IDS if self._allow_mixed(section) else ONE_BYTE_IDS
         unwanted = self.unwanted | ({MID} if len(section.mid or "") > MAX_MID else set())
         taken: dict[int, int] = {}
-        for ext in [*section.extmap, *self.description.extmap]:
+        for ext in [*section.extmap, *self.shared]:
             kind = URIS.get(ext.uri)
             wanted = kind is not None and kind not in unwanted and ext.direction not in (self.useless, "inactive")
             if kind is None or not wanted or ext.id not in usable or ext.id in taken or kind in taken.values():

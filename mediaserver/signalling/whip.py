@@ -108,7 +108,9 @@ def patch_for(kind: type[Any]) -> Any:
         session.peer.restart_ice(fragment.pwd)
         session.renew_etag()
         body = restart_reply(request.app[CONTEXT].sessions.local(session.peer), fragment.mid)
-        return web.Response(status=200, text=body, content_type=FRAGMENT, headers={"ETag": f'"{session.etag}"'})
+        return web.Response(
+            status=200, body=body.encode(), content_type=FRAGMENT, headers={"ETag": f'"{session.etag}"'}
+        )
 
     return patch
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 RATE, SOUND, CHUNK = 25, 48000, 960  # frames/s, samples/s, samples in 20 ms
-VIDEO_OPTIONS = {"tune": "zerolatency", "g": "50", "bf": "0"}
+VIDEO_OPTIONS = {"g": "50", "bf": "0"}  # those of README.md's line
 PRESETS = {
     "baseline": "ultrafast",
     "high": "veryfast",

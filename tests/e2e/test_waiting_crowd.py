@@ -1,6 +1,7 @@
 """A whole crowd that waits for a publisher gets all of it, from the first packet on.
 
-Seen from outside: what the publisher sent, and what each of the crowd received. WAITING_CROWD sets how many wait (100).
+Seen from outside: what the publisher sent, and what each of the crowd received. WAITING_CROWD sets how many wait
+(100; `make test-peers` runs it with 500).
 """
 
 from __future__ import annotations

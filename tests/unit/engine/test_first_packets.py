@@ -8,6 +8,7 @@ import pytest
 
 from mediaserver.engine import layout as L
 from mediaserver.engine.handles import Layer
+from mediaserver.engine.paced import HOLE
 from mediaserver.engine.sources import OPENING
 from tests.unit.engine.stage import Stage
 from tests.unit.engine.theatre import Publisher, Viewer, leave, pass_time
@@ -202,3 +203,20 @@ async def test_many_keyframes_are_too_much_to_begin_with_then_a_nearer_one_is_ta
     viewer.watch(show.picture)
     pass_time(show.stage, 100 * MS)
     assert viewer.numbers()[0] in (40, 50)
+
+
+async def test_numbers_that_jump_cost_the_burst_and_bind_nobody_for_longer(show: Show) -> None:
+    """A few packets span millions of positions, which a cursor steps over: as bytes of its budget, so in turns."""
+    count, step = 20, 2999
+    burst = int(show.stage.engine.workers[0].counters.burst)
+    assert count * step * HOLE > 2 * burst
+    viewer = show.viewer()
+    for k in range(count):
+        show.publisher.sound(100 + k * step, mid=b"0")
+    show.stage.turn()
+    viewer.watch(show.sound)
+    show.stage.turn()
+    first = len(viewer.packets())
+    assert 0 < first <= burst // (step * HOLE) + 2
+    pass_time(show.stage, 20_000 * MS)
+    assert len(viewer.packets()) == count

@@ -286,3 +286,17 @@ async def test_sequence_that_jumps_keeps_the_sets_of_an_encoder_that_sends_them_
     viewer.watch(camera.layer)
     camera.others(1)
     assert decodable(units(viewer))
+
+
+@pytest.mark.parametrize(("sps", "asked"), [(SPS, 0), (WIDE_SPS, 1)], ids=["the same", "another"])
+async def test_sets_that_change_behind_their_picture_ask_for_another_keyframe(
+    studio: Studio, sps: bytes, asked: int
+) -> None:
+    """Who has begun with the picture did with the sets before it."""
+    camera = studio.camera
+    camera.picture([SPS, PPS, IDR])
+    camera.others(2)
+    before = int(camera.layer.record.plis_sent)
+    camera.picture([PPS, sps, IDR], swap=1)
+    pass_time(studio.stage, 100 * L.MS)
+    assert int(camera.layer.record.plis_sent) - before == asked

@@ -207,3 +207,79 @@ async def test_transport_wide_numbers_of_all_authentic_packets_are_counted(home:
         payload, ssrc = arguments.pop("payload"), arguments.pop("ssrc")
         home.publisher.send(payload, seq=number, ts=0, ssrc=ssrc, twcc=number.to_bytes(2), **arguments)
         assert int(state.highest) & 0xFFFF == number and state.arrival[number] > 0
+
+
+async def test_stream_whose_mid_is_another_section_s_takes_no_layer_over(home: Home) -> None:
+    plain, low, high = home.add(("1", None), ("2", "l"), ("2", "h"))
+    home.connect()
+    home.send(40, mid=b"1")
+    home.send(50, mid=b"2")
+    home.send(60, mid=b"zz")
+    home.send(40, DELTA)
+    assert bound(plain) == (40, -1) and logged(plain) == 2 and int(plain.log.header.epoch) == 0
+    home.send(50, mid=b"2", rid=b"h")
+    assert bound(plain) == (40, -1) and bound(low) == (-1, -1) and bound(high) == (50, -1)
+
+
+async def test_guess_stays_one_until_a_name_confirms_it(home: Home) -> None:
+    plain, _, high = home.add(("1", None), ("2", "l"), ("2", "h"))
+    home.connect()
+    home.send(50)
+    for names in ({"mid": b"2"}, {"mid": b"9"}, {"mid": b"2", "rid": b"x"}):
+        home.send(50, DELTA, **names)
+    home.send(50, mid=b"2", rid=b"h")
+    assert bound(plain) == (-1, -1) and bound(high) == (50, -1) and logged(high) == 1
+
+
+@pytest.mark.parametrize("repair", [False, True])
+async def test_guess_about_one_ssrc_says_nothing_of_another(home: Home, repair: bool) -> None:
+    """Nor does a layer lose the SSRC that it was given by name, when the guess about the other is corrected."""
+    plain, _, high = home.add(("1", None), ("2", "l"), ("2", "h"))
+    home.connect()
+    home.send(40, mid=b"1")
+    home.send(45, mid=b"2", rid=b"h")
+    epoch = int(plain.log.header.epoch)
+    if repair:
+        home.send(50, (99).to_bytes(2) + BODY, pt=VP8_RTX)
+        home.send(60, (98).to_bytes(2) + BODY, pt=VP8_RTX, mid=b"1")
+        assert bound(plain) == (40, 60)
+        home.send(50, (99).to_bytes(2) + BODY, pt=VP8_RTX, mid=b"2", rrid=b"h")
+        assert bound(plain) == (40, 60) and bound(high) == (45, 50)
+        assert int(plain.log.header.epoch) == epoch
+        return
+    home.send(50)
+    home.send(60, mid=b"1")
+    epoch = int(plain.log.header.epoch)
+    home.send(50, mid=b"2", rid=b"h")
+    home.send(60, DELTA)
+    assert bound(plain) == (60, -1) and bound(high) == (50, -1) and int(plain.log.header.epoch) == epoch
+
+
+async def test_pairs_of_ssrc_and_rid_that_no_line_declares_are_corrected_by_names(home: Home) -> None:
+    low = home.publisher.layer(L.VIDEO, "1", "l", ssrc=50, rtx_ssrc=60)
+    high = home.publisher.layer(L.VIDEO, "1", "h", ssrc=51, rtx_ssrc=61)
+    home.connect()
+    home.send(50)
+    home.send(51)
+    assert (bound(low)[0], bound(high)[0]) == (50, 51)
+    home.send(50, mid=b"1", rid=b"h")
+    home.send(51, mid=b"1", rid=b"l")
+    assert (bound(low)[0], bound(high)[0]) == (51, 50)
+
+
+async def test_declared_ssrc_with_the_mid_of_another_section_is_not_what_was_declared(home: Home) -> None:
+    one, other = home.publisher.layer(L.VIDEO, "1", None, ssrc=50), home.publisher.layer(L.VIDEO, "2", None)
+    home.connect()
+    home.send(50, mid=b"2")
+    assert bound(one) == (-1, -1) and bound(other) == (50, -1)
+
+
+async def test_restarted_encoder_finds_room_in_a_full_table(home: Home) -> None:
+    (layer,) = home.add(("1", None))
+    home.connect()
+    home.publisher.transport.record.ssrc_limit = 2
+    home.send(50, mid=b"1")
+    home.send(60, (99).to_bytes(2) + BODY, pt=VP8_RTX, mid=b"1")
+    home.send(51, mid=b"1")
+    home.send(61, (99).to_bytes(2) + BODY, pt=VP8_RTX, mid=b"1")
+    assert bound(layer) == (51, 61) and logged(layer) >= 1 and int(home.publisher.transport.record.ssrc_count) == 2

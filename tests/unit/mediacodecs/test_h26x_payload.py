@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 from mediacodecs.frame import H264, H265, MALFORMED, TRUNCATED
-from mediacodecs.h264 import HAS_IDR, HAS_PPS, HAS_SPS, PPS, SPS, nal_of_type, nal_span, write_parameter_packet
+from mediacodecs.h264 import (
+    HAS_IDR,
+    HAS_PPS,
+    HAS_RECOVERY,
+    HAS_SPS,
+    PPS,
+    SPS,
+    nal_of_type,
+    nal_span,
+    write_parameter_packet,
+)
+from mediacodecs.h264_sps import golomb, skip_order, skip_scaling, sps_resolution
 from tests.unit.mediacodecs.payloads import BEFORE, array, parse, parse_any
 
 SPS_NAL = bytes.fromhex("6764001facd9405005bb016c80000003008000001e078c18cb")  # High, 1280x720
@@ -109,3 +120,42 @@ def test_h265_fragments_are_keyframes_and_only_the_first_starts() -> None:
 @pytest.mark.parametrize(("data", "error"), [("2601", TRUNCATED), ("6001000926", MALFORMED), ("640193af", MALFORMED)])
 def test_h265_broken_payload_says_nothing(data: str, error: int) -> None:
     assert parse_any(H265, bytes.fromhex(data))[1] == error
+
+
+def test_parameter_set_that_ends_early_is_none_and_costs_no_more_than_it_has() -> None:
+    """Ten bytes may promise 255 numbers; a packet of such sets would keep a worker for milliseconds."""
+    promising = bytes.fromhex("6742001e") + bytes([0b1_1_010_0_1_1, 0b0000_0000, 0b1000_0000, 0b0])
+    b = array(promising)
+    assert sps_resolution(b, BEFORE, b.size) == 0
+    end = b.size * 8
+    assert golomb(b, end + 1, BEFORE, b.size) == (0, end + 2)
+    assert skip_order(b, end - 4, BEFORE, b.size) <= end + 2
+    assert skip_scaling(b, end, BEFORE, b.size, 64) <= end + 2
+
+
+def test_first_parameter_set_of_a_packet_counts() -> None:
+    frame = parse(H264, stap(SPS_NAL, bytes.fromhex("6742001e"), PPS_NAL))
+    assert (frame.width, frame.height) == (1280, 720)
+
+
+RECOVERY_MESSAGE = "060184"
+LONG = "05ff10" + 271 * "aa"  # user data of 271 bytes
+
+
+@pytest.mark.parametrize(
+    ("messages", "found"),
+    [
+        (RECOVERY_MESSAGE, True),
+        (LONG + RECOVERY_MESSAGE, True),
+        ("010133" + RECOVERY_MESSAGE, True),
+        ("ff0502aaaa" + RECOVERY_MESSAGE, True),
+        ("070184", False),
+        (LONG, False),
+        ("05ff", False),
+        ("06", False),
+        ("0502aa", False),
+    ],
+)
+def test_recovery_point_is_found_among_the_messages_of_an_sei(messages: str, found: bool) -> None:
+    frame = parse(H264, bytes.fromhex("06" + messages).ljust(4, b"\x80") if found else bytes.fromhex("06" + messages))
+    assert bool(frame.param_sets & HAS_RECOVERY) is found

@@ -141,7 +141,17 @@ def test_line_that_nobody_needs_is_left_out_and_noted(line: str) -> None:
 
 
 def test_few_of_the_lines_left_out_are_noted() -> None:
-    assert len(parse_sdp(with_line("a=fmtp:96\r\n" * 1000)).skipped) == 4
+    assert len(parse_sdp(with_line("a=fmtp:96\r\n" * 256)).skipped) == 4
+
+
+def test_offer_of_nothing_but_broken_lines_is_refused_before_it_costs_much() -> None:
+    with pytest.raises(SdpError, match=r"More than 256 lines can't be read. Line \d+, `a=fmtp:96`"):
+        parse_sdp(with_line("a=fmtp:96\r\n" * 5000))
+
+
+def test_rids_of_a_section_are_bounded() -> None:
+    many = ";".join(f"r{k}" for k in range(66))
+    assert parse_sdp(with_line(f"a=simulcast:send {many}")).media[0].simulcast is None
 
 
 def test_broken_line_beside_a_good_one_takes_nothing_from_it() -> None:

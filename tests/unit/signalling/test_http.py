@@ -99,9 +99,12 @@ async def test_answer_names_session_tag_and_links() -> None:
         viewer = await node.join("/whep/a%20room/%C3%A4rger", connect=False)
         assert viewer.location.startswith("/whep/a%20room/%C3%A4rger/")
         assert re.fullmatch(r'"\w+"', viewer.headers["ETag"])
-        (link,) = viewer.headers.getall("Link")
-        assert '<turn:turn.example.org>; rel="ice-server"; username="me"; credential="once"' in link
-        assert f'<{viewer.location}/layer>; rel="urn:ietf:params:whep:ext:core:layer"' in link
+        assert viewer.headers["Content-Type"] == "application/sdp"
+        links = viewer.headers.getall("Link")  # a field each: what GStreamer and OBS can read
+        turn = next(link for link in links if link.startswith("<turn:turn.example.org>"))
+        assert 'rel="ice-server"; username="me"; credential="once"' in turn and "<" not in turn[1:]
+        layer = next(link for link in links if link.startswith(f"<{viewer.location}/layer>"))
+        assert 'rel="urn:ietf:params:whep:ext:core:layer"' in layer and "<" not in layer[1:]
         assert (await node.ask("DELETE", viewer.location))[0] == 200
 
 
