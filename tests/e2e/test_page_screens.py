@@ -102,3 +102,38 @@ async def test_call_of_several_people_is_whole(node: Node, tabs: Tabs, room: str
     await expect(live).to_have_text(["Sound only", "Sound only"], timeout=SLOW)
     await expect(me.page.locator(".person")).to_have_count(3, timeout=SLOW)
     await look(me, f"call-{'phone' if width < 500 else 'desktop'}")
+
+
+# Of the first tile: name, buttons and front figures that are not on the screen as the page opens, and the picture's size.
+FIRST_TILE = """() => {
+  scrollTo(0, 0);
+  const tile = document.querySelector('.tile');
+  const parts = [...tile.querySelectorAll('.name, .round, .figures div')].map(e => [e, e.getBoundingClientRect()]);
+  const off = parts.filter(([, r]) => !r.height || r.top < 0 || r.bottom > innerHeight || r.right > innerWidth);
+  const {width, height} = tile.querySelector('.picture').getBoundingClientRect();
+  return {count: parts.length, off: off.map(([e]) => e.ariaLabel || e.textContent), width, height};
+}"""
+
+
+async def test_first_tile_is_on_the_screen_with_its_buttons_and_front_figures(
+    node: Node, tabs: Tabs, room: str
+) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    await tabs.publish(node, room, "ann")
+    everyone, one = await tabs.open(node, room=room), await tabs.watch(node, room, "ann")
+    for people in (1, 2, 3):
+        if people > 1:
+            other = await tabs.open(node, room=room, identity=f"other-{people}", publish="microphone")
+            await other.press()
+            await other.on_air()
+        await expect(everyone.page.locator(".tile .figures")).to_have_count(people, timeout=SLOW)
+        for tab in (everyone, one):
+            await expect(tab.page.locator(".tile[aria-label=ann] .figures")).to_contain_text("320×180", timeout=SLOW)
+            for width, height in ((1280, 800), (1920, 1080), (390, 844)):
+                await tab.page.set_viewport_size({"width": width, "height": height})
+                found = await tab.page.evaluate(FIRST_TILE)
+                assert found["off"] == [] and found["count"] == 1 + 3 + 6, (people, width, height, found)
+                alone = width < 500 or people == 1 or tab is one
+                assert found["width"] > (0.8 if alone else 0.25) * width, "the picture is as wide as there is room"
+                assert found["height"] > min(0.5 * found["width"], 0.5 * height), "the picture stays the main thing"
+                await tab.page.screenshot(path=FOLDER / f"first-{people}-{'one' if tab is one else 'all'}-{width}.png")
