@@ -111,7 +111,9 @@ FIRST_TILE = """() => {
   const parts = [...tile.querySelectorAll('.name, .round, .figures div')].map(e => [e, e.getBoundingClientRect()]);
   const off = parts.filter(([, r]) => !r.height || r.top < 0 || r.bottom > innerHeight || r.right > innerWidth);
   const {width, height} = tile.querySelector('.picture').getBoundingClientRect();
-  return {count: parts.length, off: off.map(([e]) => e.ariaLabel || e.textContent), width, height};
+  const head = ['.brand img', '.where', '.doors'].map(s => document.querySelector(s).getBoundingClientRect());
+  const apart = head.every((r, i) => !i || head[i - 1].right <= r.left);
+  return {apart, count: parts.length, off: off.map(([e]) => e.ariaLabel || e.textContent), width, height};
 }"""
 
 
@@ -133,6 +135,7 @@ async def test_first_tile_is_on_the_screen_with_its_buttons_and_front_figures(
                 await tab.page.set_viewport_size({"width": width, "height": height})
                 found = await tab.page.evaluate(FIRST_TILE)
                 assert found["off"] == [] and found["count"] == 1 + 3 + 6, (people, width, height, found)
+                assert found["apart"], "a long name of a room covers nothing"
                 alone = width < 500 or people == 1 or tab is one
                 assert found["width"] > (0.8 if alone else 0.25) * width, "the picture is as wide as there is room"
                 assert found["height"] > min(0.5 * found["width"], 0.5 * height), "the picture stays the main thing"
