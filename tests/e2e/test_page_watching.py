@@ -52,6 +52,25 @@ LONG_FIGURES = """() => {
 }"""
 
 
+# What a tile shows of three readings of a connection that receives 8 kbit of each kind every second.
+READINGS = """async () => {
+  const load = name => import(new URL(name, document.baseURI));
+  const [{Meter}, {Tile}] = await Promise.all([load('session/stats.js'), load('view/tile.js')]);
+  let second = 0;
+  const stat = kind => [kind, {id: kind, type: 'inbound-rtp', kind, timestamp: 1000 * second,
+    bytesReceived: 1000 * second, framesDecoded: 25 * second, packetsReceived: 50 * second, frameWidth: 320, frameHeight: 180}];
+  const meter = new Meter({getStats: async () => new Map(['video', 'audio'].map(stat))});
+  const tile = new Tile(document.createElement('div'), {name: 'ann'});
+  const shown = [];
+  for (second = 1; second < 4; second++) {
+    tile.setFigures(await meter.read(), {});
+    const rows = [...tile.root.querySelectorAll('.figures div')].map(row => [...row.children].map(e => e.textContent));
+    shown.push(Object.fromEntries(rows));
+  }
+  return [shown, tile.find('.spark polyline').getAttribute('points').split(' ').length];
+}"""
+
+
 async def speak(tabs: Tabs, node: Node, room: str, identity: str) -> Tab:
     """Publish sound alone, which costs little."""
     tab = await tabs.open(node, room=room, identity=identity, publish="microphone")
@@ -269,6 +288,15 @@ async def test_figures_in_front_are_few_and_whole_on_a_phone(node: Node, tabs: T
     await viewer.page.click(".more summary")
     await expect(tile(viewer).locator(".long")).to_contain_text("NACK", timeout=SLOW)
     await expect(tile(viewer).locator(".long")).to_contain_text("PLI")
+
+
+async def test_rate_is_not_told_before_there_are_two_readings(node: Node, tabs: Tabs, room: str) -> None:
+    tab = await tabs.open(node, room=room)
+    shown, points = await tab.page.evaluate(READINGS)
+    rates = [{key: one[key] for key in ("Frames/s", "Bitrate", "Sound")} for one in shown]
+    assert rates[0] == {"Frames/s": "–", "Bitrate": "–", "Sound": "–"}
+    assert rates[1:] == [{"Frames/s": "25", "Bitrate": "16 kbit/s", "Sound": "8 kbit/s"}] * 2
+    assert points == 2, "what was not measured is no point of the graph"
 
 
 async def test_each_tile_has_its_volume_and_picture_in_picture_where_the_browser_has_them(

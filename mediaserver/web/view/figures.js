@@ -132,7 +132,7 @@ function list(target, rows) {
 
 function spark(tile, value) {
   const history = histories.get(tile) ?? [];
-  history.push(value);
+  if (value !== null) history.push(value);
   if (history.length > HISTORY) history.shift();
   histories.set(tile, history);
   const top = Math.max(...history, 1);
