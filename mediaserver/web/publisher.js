@@ -13,7 +13,6 @@ import { Tile } from "./view/tile.js";
 const SOURCE_NAMES = { camera: "Camera", screen: "Screen", microphone: "Audio only" };
 
 export class Publisher {
-  #viewers = null;
   #received = []; // layers of the picture as the node measures them
   #muted = false;
   #paused = false;
@@ -63,14 +62,13 @@ export class Publisher {
   async measure() {
     if (!this.meter || this.client.closed) return;
     this.stats = await this.meter.read();
-    this.tile.setFigures(this.stats, { viewers: this.#viewers, muted: this.#muted, received: this.#received });
+    this.tile.setFigures(this.stats, { muted: this.#muted, received: this.#received });
   }
 
   /** What /api/rooms says of this participant; undefined when it is not there. */
   setInfo(info) {
-    this.#viewers = info?.viewers ?? null;
     this.#received = info?.tracks.find(({ kind }) => kind === "video")?.layers ?? [];
-    const watching = this.#viewers === null ? "" : ` · ${this.#viewers} watching`;
+    const watching = info ? ` · ${info.viewers} watching` : "";
     this.tile.setMark(`You · ${SOURCE_NAMES[this.options.source]}${watching}`);
     this.tile.setHint(runsBackwards(info) ? "The node sees pictures out of order (B-frames): viewers lose many of them." : "");
   }

@@ -34,6 +34,18 @@ LOUDEST = """selector => {
   window.loudest ??= {};
   return window.loudest[selector] = Math.max(now, window.loudest[selector] ?? 0);
 }"""
+# Collects in `counts` how many watch, as the own tile says it after each change: "0,1" where it says two numbers.
+COUNTS = """() => {
+  const said = () => document.querySelector('.tile').textContent.matchAll(/(\\d+) watching|Watching(\\d+)/g);
+  const look = () => {
+    const now = [...new Set([...said()].map(([, mark, figure]) => mark ?? figure))].join();
+    if (now !== counts.at(-1)) counts.push(now);
+  };
+  window.counts = [];
+  look();
+  const all = {subtree: true, childList: true, characterData: true};
+  new MutationObserver(look).observe(document.querySelector('.tile'), all);
+}"""
 DEVICE = "kind => weir.publishers[0].pc.getSenders().find(s => s.track.kind === kind).track.getSettings().deviceId"
 QUICK: dict[str, Any] = {"simulcast": 0, "resolution": 180}
 
@@ -148,9 +160,12 @@ async def test_publisher_sees_its_sizes_with_their_bitrates_and_how_many_watch(
     await expect(sizes.first).to_have_text(re.compile(r"^640×360, (\d+ kbit/s|\d\.\d Mbit/s)$"), timeout=20_000)
     await expect(sizes.nth(1)).to_have_text(re.compile(r"^320×180, \d+ kbit/s$"), timeout=20_000)
     await expect(publisher.page.locator(".tile .mark")).to_have_text("You · Camera · 0 watching", timeout=10_000)
+    await publisher.page.evaluate(COUNTS)
     await tabs.watch(node, room)
     await expect(publisher.page.locator(".tile .mark")).to_have_text("You · Camera · 1 watching", timeout=10_000)
-    await expect(publisher.page.locator(".tile .figures")).to_contain_text("Watching1", timeout=10_000)
+    assert await publisher.page.evaluate("counts") == ["0", "1"], "the tile never says two numbers of viewers"
+    labels = publisher.page.locator(".tile .figures dt")
+    await expect(labels).to_have_text(["Resolution", "Frames/s", "Bitrate", "Round trip", "Sound", "Loss"])
 
     async def told(route: Route) -> None:
         answer = await route.fetch()

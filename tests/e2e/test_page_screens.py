@@ -116,7 +116,7 @@ async def test_call_of_several_people_is_whole(node: Node, tabs: Tabs, room: str
     await look(me, f"call-{'phone' if width < 500 else 'desktop'}")
 
 
-# Of the first tile: name, buttons and front figures that are not on the screen as the page opens, and the picture's size.
+# Of the first tile: its name, buttons and front figures that are not on screen as the page opens; the picture's size.
 FIRST_TILE = """() => {
   scrollTo(0, 0);
   const tile = document.querySelector('.tile');

@@ -58,7 +58,7 @@ READINGS = """async () => {
   const [{Meter}, {Tile}] = await Promise.all([load('session/stats.js'), load('view/tile.js')]);
   let second = 0;
   const stat = kind => [kind, {id: kind, type: 'inbound-rtp', kind, timestamp: 1000 * second,
-    bytesReceived: 1000 * second, framesDecoded: 25 * second, packetsReceived: 50 * second, frameWidth: 320, frameHeight: 180}];
+    bytesReceived: 1000 * second, framesDecoded: 25 * second, packetsReceived: 50 * second}];
   const meter = new Meter({getStats: async () => new Map(['video', 'audio'].map(stat))});
   const tile = new Tile(document.createElement('div'), {name: 'ann'});
   const shown = [];

@@ -3,6 +3,8 @@
 // are those of W3C webrtc-stats; rates are per second, bitrates bit/s.
 
 const percent = (part, whole) => (whole > 0 ? (100 * part) / whole : 0);
+/** Loss as the far end reports it, null before it does. */
+const reported = (remote) => (remote?.fractionLost === undefined ? null : 100 * remote.fractionLost);
 const rounded = (value) => (value === null ? null : Math.round(value));
 const sum = (items, key) => items.reduce((total, item) => total + (item[key] ?? 0), 0);
 
@@ -50,7 +52,7 @@ export class Meter {
       codec: report.get(stat.codecId)?.mimeType?.split("/")[1] ?? null,
       bitrate: rate(received ? "bytesReceived" : "bytesSent", 8),
       framesPerSecond: rounded(rate(received ? "framesDecoded" : "framesEncoded")),
-      loss: received ? percent(change("packetsLost"), change("packetsLost") + change("packetsReceived")) : 100 * (remote?.fractionLost ?? 0),
+      loss: received ? percent(change("packetsLost"), change("packetsLost") + change("packetsReceived")) : reported(remote),
       packetsLost: (received ? stat.packetsLost : remote?.packetsLost) ?? 0,
       bufferDelay: 1000 * (change("jitterBufferDelay") / (change("jitterBufferEmittedCount") || 1)),
       decodeDelay: 1000 * (change("totalDecodeTime") / (change("framesDecoded") || 1)),
@@ -80,12 +82,13 @@ function merge(streams) {
   const [first] = layers.filter(({ active }) => active !== false);
   const top = first ?? layers[0];
   const total = (key) => sum(layers, key);
+  const known = layers.map(({ loss }) => loss).filter((loss) => loss !== null);
   return {
     ...top,
     layers,
     codec: layers.find(({ codec }) => codec)?.codec ?? null,
     bitrate: sumRates(layers.map(({ bitrate }) => bitrate)),
-    loss: Math.max(...layers.map(({ loss }) => loss)),
+    loss: known.length ? Math.max(...known) : null,
     packetsLost: total("packetsLost"),
     nackCount: total("nackCount"),
     pliCount: total("pliCount"),
