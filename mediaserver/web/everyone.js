@@ -2,6 +2,8 @@
 // also those who come later, and clears away those who don't come back.
 
 export const MOST = 24; // tiles: as many pictures as a common laptop decodes
+export const AT_ONCE = 8; // joins begun together, the next after PAUSE: a node takes 20 at once and 5 a second from one address
+export const PAUSE = 2_000; // ms: as long as between two looks at the rooms
 const AWAY = 30_000; // ms after which the tile of somebody who has left goes too
 
 export class Everyone {
@@ -37,7 +39,7 @@ export class Everyone {
     this.#declined.add(identity);
   }
 
-  /** What the node says of its rooms now. */
+  /** What the node says of its rooms now, about every PAUSE. At most AT_ONCE tiles begin at each look, so that none is refused. */
   see(rooms) {
     if (this.room === null) return;
     const people = rooms.find(({ name }) => name === this.room)?.participants ?? [];
@@ -47,11 +49,12 @@ export class Everyone {
     }
     for (const identity of this.#declined) if (!here.has(identity)) this.#declined.delete(identity);
     const wanted = [...here].filter((one) => !this.#declined.has(one) && !this.watchers.has(one) && !this.isOwn(this.room, one));
-    for (const identity of wanted.slice(0, Math.max(0, MOST - this.watchers.size))) {
+    const fitting = wanted.slice(0, Math.max(0, MOST - this.watchers.size));
+    for (const identity of fitting.slice(0, AT_ONCE)) {
       const watcher = this.watch({ room: this.room, identity });
       this.watchers.set(identity, watcher);
     }
-    this.left = wanted.filter((one) => !this.watchers.has(one)).length;
+    this.left = wanted.length - fitting.length;
     this.onchange();
   }
 }

@@ -70,6 +70,28 @@ READINGS = """async () => {
   return [shown, tile.find('.spark polyline').getAttribute('points').split(' ').length];
 }"""
 
+# Thirty people on air: how many tiles are there after each of four looks, and how many people don't fit.
+LOOKS = """async () => {
+  const {Everyone} = await import(new URL('everyone.js', document.baseURI));
+  let begun = 0;
+  const watch = options => (begun++, {options, leftAt: null});
+  const everyone = new Everyone({watch, isOwn: (room, identity) => identity === 'me'});
+  const participants = [...Array(30).keys()].map(i => ({identity: `p${i}`}));
+  everyone.start('full');
+  return [1, 2, 3, 4].map(() => {
+    everyone.see([{name: 'full', participants: [{identity: 'me'}, ...participants]}]);
+    return [begun, everyone.left];
+  });
+}"""
+# Collects in `begun` how many tiles the page makes in one go.
+BEGUN = """
+window.begun = [];
+new MutationObserver(all => {
+  const made = all.flatMap(one => [...one.addedNodes]).filter(node => node.matches?.('article.tile')).length;
+  if (made) begun.push(made);
+}).observe(document, {subtree: true, childList: true});
+"""
+
 
 async def speak(tabs: Tabs, node: Node, room: str, identity: str) -> Tab:
     """Publish sound alone, which costs little."""
@@ -141,6 +163,13 @@ async def test_one_press_watches_everyone_but_oneself_and_no_tile_that_was_close
     await expect(tile(me)).to_have_count(0)
     await group.get_by_role("button", name=f"Stop watching everyone in {room}").click()
     await expect(me.page.locator(".tile:not(.own)")).to_have_count(0)
+
+
+async def test_page_of_a_full_room_joins_in_steps_that_no_node_refuses(node: Node, tabs: Tabs, room: str) -> None:
+    tab = await tabs.open(node, room=room, watch=",".join(f"nobody-{i}" for i in range(10)), script=BEGUN)
+    assert await tab.page.evaluate(LOOKS) == [[8, 6], [16, 6], [24, 6], [24, 6]]
+    await expect(tab.page.locator(".tile")).to_have_count(10, timeout=SLOW)
+    assert await tab.page.evaluate("begun") == [8, 2]
 
 
 async def test_one_who_has_left_is_said_to_have_left_and_goes_on_at_the_return(
