@@ -283,6 +283,28 @@ async def test_list_is_grouped_by_room_and_shows_whole_names_on_a_phone(node: No
     assert await reader.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+async def test_focus_stays_with_the_person_when_the_list_is_written_anew(node: Node, tabs: Tabs, room: str) -> None:
+    """Rooms and names may hold slashes: b/c in a and c in a/b are two people."""
+    viewers = 1
+
+    async def told(route: Route) -> None:
+        tracks = [{"kind": "audio", "codec": "opus", "layers": []}]
+        rooms = [
+            {"name": name, "participants": [{"identity": identity, "tracks": tracks, "viewers": viewers}]}
+            for name, identity in (("a", "b/c"), ("a/b", "c"))
+        ]
+        await route.fulfill(json={"rooms": rooms})
+
+    tab = await tabs.open(node, room=room, identity="me", publish="camera")
+    await tab.page.route(re.compile("api/rooms"), told)
+    group = tab.page.get_by_role("region", name="Room a/b", exact=True)
+    button = group.get_by_role("button", name="Watch c", exact=True)
+    await button.focus(timeout=SLOW)
+    viewers = 2
+    await expect(group.locator(".person small")).to_contain_text("2 watching", timeout=SLOW)
+    await expect(button).to_be_focused()
+
+
 async def test_watching_comes_before_publishing_when_somebody_is_on_air(node: Node, tabs: Tabs, room: str) -> None:
     order = "() => [...document.querySelectorAll('.panel form')].map(f => f.id).join(' ')"
     early = await tabs.open(node, room=room, identity="me")
