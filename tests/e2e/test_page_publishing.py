@@ -91,6 +91,22 @@ async def test_press_that_was_meant_for_the_page_before_opens_no_camera(node: No
     assert await page.evaluate("weir.publishers.length") == 0
 
 
+async def test_link_that_brings_a_token_says_that_it_replaces_the_one_of_the_tab(
+    node: Node, tabs: Tabs, room: str
+) -> None:
+    tab = await tabs.open(node, room=room, identity="alice", publish="camera", token="mine")
+    note = tab.page.locator("#asked")
+    begin, end = f"This link is for publishing to “{room}” as ", "Nothing is sent before you press the button."
+    brought = "It brings an access token of its own, which replaces this tab’s."
+    await expect(note).to_have_text(f"{begin}“alice”. {brought} {end}")
+    await tab.page.goto(f"{node.base}/?room={room}&identity=bob&publish=camera")  # brings none: the tab's own holds
+    await expect(note).to_have_text(f"{begin}“bob”. {end}")
+    await expect(tab.page.locator("#token")).to_have_value("mine")
+    await tab.page.goto(f"{node.base}/?room={room}&identity=bob&publish=camera&token=theirs")
+    await expect(note).to_have_text(f"{begin}“bob”. {brought} {end}")
+    await expect(tab.page.locator("#token")).to_have_value("theirs")
+
+
 async def test_preview_follows_what_is_chosen_and_ends_its_capture(node: Node, tabs: Tabs, room: str) -> None:
     tab = await tabs.open(node, room=room, identity="alice", **QUICK)
     page = await ready(tab)
