@@ -143,7 +143,7 @@ class Room:
                 track.review()
                 for layer in track.new_backwards():
                     about = {"mid": track.mid, "rid": layer.rid} | publisher.about
-                    log.warning("RTP time runs backwards (B-frames): viewers drop about half of the pictures", **about)
+                    log.warning("RTP time runs backwards (B-frames): viewers drop most of the pictures", **about)
         for viewer in self.viewers:
             for subscription in viewer.subscriptions:
                 if subscription.state == "full":
@@ -178,7 +178,7 @@ def describe_track(track: Track) -> dict[str, Any]:
                 "width": layer.width,
                 "height": layer.height,
                 "bitrate": track.meters[layer].bitrate(),
-                "time_runs_backwards": track.runs_backwards(layer),  # B-frames: viewers drop about half
+                "time_runs_backwards": track.runs_backwards(layer),  # B-frames: viewers drop most of the pictures
             }
             for layer in track.layers
         ],

@@ -70,7 +70,7 @@ export class Publisher {
     this.#received = info?.tracks.find(({ kind }) => kind === "video")?.layers ?? [];
     const watching = info ? ` · ${info.viewers} watching` : "";
     this.tile.setMark(`You · ${SOURCE_NAMES[this.options.source]}${watching}`);
-    this.tile.setHint(runsBackwards(info) ? "The node sees pictures out of order (B-frames): viewers lose many of them." : "");
+    this.tile.setHint(runsBackwards(info) ? "The node sees pictures out of order (B-frames): viewers lose most of the pictures." : "");
   }
 
   /** Send another camera ("video") or microphone ("audio") from now on. */

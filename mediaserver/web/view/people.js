@@ -76,5 +76,5 @@ function summary({ identity, tracks, viewers, ...rest }) {
     return [kind === "video" && height > 0 && `${height}p`, codec ? codecName(codec) : kind].filter(Boolean).join(" ");
   });
   if (viewers) parts.push(`${viewers} watching`);
-  return { identity, text: parts.join(" · "), warning: runsBackwards({ tracks, ...rest }) ? "Pictures out of order (B-frames): many are lost" : "" };
+  return { identity, text: parts.join(" · "), warning: runsBackwards({ tracks, ...rest }) ? "B-frames: most of the pictures are lost" : "" };
 }
