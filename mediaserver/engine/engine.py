@@ -222,8 +222,9 @@ class Engine:
                 subscription.on_started(subscription.layer)
         elif op == L.SENDS_ON:
             host, port = unpack_sockaddr(np.frombuffer(payload, np.uint8))
-            about = self._ended.get(a, {})
-            log.warning("a peer whose session has ended goes on sending", remote=f"{host}:{port}", **about)
+            about = self._ended.pop(a, None)  # it may send from several addresses: one line for a session
+            if about is not None:
+                log.warning("a peer whose session has ended goes on sending", remote=f"{host}:{port}", **about)
         elif (transport := self.transports.get(key)) is not None and not transport.closed:
             self._handle_transport(transport, op, payload)
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from typing import Any
 
 from mediaserver.logs import get_logger
 from mediaserver.rooms.subscription import Subscription
 from mediaserver.rooms.track import Track
+from mediaserver.seldom import Seldom
 from mediaserver.transport.peer import Peer
 
 log = get_logger("weir.rooms")
+MID_SHOWN = 16  # characters of a mid, which may have 255, in a log line
 
 
 def stream_name(room: str, identity: str) -> str:
@@ -84,6 +87,8 @@ class Viewer(Participant):
 class Room:
     """The people in one room."""
 
+    disordered = Seldom()  # of all rooms: who comes again and again, in one or in many, writes few lines
+
     def __init__(self, name: str) -> None:
         self.name = name
         self.publishers: dict[str, Publisher] = {}
@@ -141,13 +146,20 @@ class Room:
         for publisher in self.publishers.values():
             for track in publisher.tracks:
                 track.review()
-                for layer in track.new_backwards():
-                    about = {"mid": track.mid, "rid": layer.rid} | publisher.about
-                    log.warning("RTP time runs backwards (B-frames): viewers drop about half of the pictures", **about)
+            self._warn_of_order(publisher)
         for viewer in self.viewers:
             for subscription in viewer.subscriptions:
                 if subscription.state == "full":
                     subscription.update()
+
+    def _warn_of_order(self, publisher: Publisher) -> None:
+        """A line when layers of a publisher are found whose time runs backwards; not for each of many returns."""
+        found = [(track.mid[:MID_SHOWN], layer.rid) for track in publisher.tracks for layer in track.new_backwards()]
+        unsaid = Room.disordered.due(f"{self.name}/{publisher.identity}", time.monotonic()) if found else None
+        if unsaid is not None:
+            (mid, rid), *more = found
+            said = {"mid": mid, "rid": rid, "more_layers": len(more), "unsaid": unsaid} | publisher.about
+            log.warning("RTP time runs backwards (B-frames): viewers drop most of the pictures", **said)
 
     @property
     def count(self) -> int:
@@ -178,7 +190,7 @@ def describe_track(track: Track) -> dict[str, Any]:
                 "width": layer.width,
                 "height": layer.height,
                 "bitrate": track.meters[layer].bitrate(),
-                "time_runs_backwards": track.runs_backwards(layer),  # B-frames: viewers drop about half
+                "time_runs_backwards": track.runs_backwards(layer),  # B-frames: viewers drop most of the pictures
             }
             for layer in track.layers
         ],

@@ -32,7 +32,8 @@ class Meter:
 class Order:
     """Whether the pictures of one layer are sent in another order than they are shown in: it has B-frames.
 
-    WebRTC's receivers show none that is older than one shown before, so half of the pictures are lost there.
+    WebRTC's receivers show none that is older than one shown before, so most of the pictures are lost there: of 348
+    with two B-frames in a row, 46 were decoded.
     """
 
     def __init__(self, layer: Layer) -> None:

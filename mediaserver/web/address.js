@@ -6,6 +6,9 @@ export const query = new URLSearchParams(location.search);
 /** True for a page that was opened to watch: it has no forms, until its reader wants to join in. */
 export const toWatch = (query.has("watch") || query.has("room")) && !query.has("publish") && !query.has("identity");
 
+/** True when whoever made the link has put a token into it. */
+export const bringsToken = query.has("token");
+
 /** A switch of the address: absent means `fallback`. */
 export const on = (name, fallback) => (query.has(name) ? !["0", "false", "no", "off"].includes(query.get(name)) : fallback);
 

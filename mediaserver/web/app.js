@@ -10,7 +10,7 @@
 // `window.weir = { publishers, watchers }` holds what runs; each has `pc` (RTCPeerConnection), `stats` and `state`.
 
 import { query, takeToken, toWatch, watched, watchLink } from "./address.js";
-import { Everyone, MOST } from "./everyone.js";
+import { AT_ONCE, Everyone, MOST, PAUSE } from "./everyone.js";
 import { Publisher } from "./publisher.js";
 import { choose, PublishForm } from "./publishform.js";
 import { find, Rooms } from "./rooms.js";
@@ -137,8 +137,9 @@ function wantToken() {
 }
 
 const everyone = new Everyone({
-  watch: (whom) => watcherOf(whom.room, whom.identity) ?? watch({ ...whom, loud: everyone.loud }),
+  watch: (whom) => watch({ ...whom, loud: everyone.loud }),
   isOwn: publisherOf,
+  isChosen: watcherOf,
   onchange: showStage,
 });
 const people = new People(byId("people"), {
@@ -205,7 +206,11 @@ function startFromAddress() {
   if (source !== null && publishForm.source !== source) alertUser(new Problem("Unknown source", `“${source}” is no source; choose camera, screen or microphone.`));
   else if (source !== null) publishForm.offer(room, identity);
   const lag = Math.max(0, Number(query.get("lag")) || 0);
-  for (const name of watched.slice(0, MOST)) watch({ room, identity: name, lag, layer: query.get("layer") || "auto" });
+  const begin = (names) => {
+    for (const name of names.slice(0, AT_ONCE)) watch({ room, identity: name, lag, layer: query.get("layer") || "auto" });
+    if (names.length > AT_ONCE) setTimeout(begin, PAUSE, names.slice(AT_ONCE));
+  };
+  begin(watched.slice(0, MOST));
   if (toWatch && !watched.length) everyone.start(room);
 }
 

@@ -13,9 +13,9 @@ import { Tile } from "./view/tile.js";
 const SOURCE_NAMES = { camera: "Camera", screen: "Screen", microphone: "Audio only" };
 
 export class Publisher {
-  #viewers = null;
   #received = []; // layers of the picture as the node measures them
   #muted = false;
+  #exchanged = Promise.resolve();
   #paused = false;
 
   /**
@@ -63,23 +63,24 @@ export class Publisher {
   async measure() {
     if (!this.meter || this.client.closed) return;
     this.stats = await this.meter.read();
-    this.tile.setFigures(this.stats, { viewers: this.#viewers, muted: this.#muted, received: this.#received });
+    this.tile.setFigures(this.stats, { muted: this.#muted, received: this.#received });
   }
 
   /** What /api/rooms says of this participant; undefined when it is not there. */
   setInfo(info) {
-    this.#viewers = info?.viewers ?? null;
     this.#received = info?.tracks.find(({ kind }) => kind === "video")?.layers ?? [];
-    const watching = this.#viewers === null ? "" : ` · ${this.#viewers} watching`;
+    const watching = info ? ` · ${info.viewers} watching` : "";
     this.tile.setMark(`You · ${SOURCE_NAMES[this.options.source]}${watching}`);
-    this.tile.setHint(runsBackwards(info) ? "The node sees pictures out of order (B-frames): viewers lose many of them." : "");
+    this.tile.setHint(runsBackwards(info) ? "The node sees pictures out of order (B-frames): viewers lose most of the pictures." : "");
   }
 
   /** Send another camera ("video") or microphone ("audio") from now on. */
   async use(kind, deviceId) {
     this.options[kind === "video" ? "camera" : "microphone"] = deviceId; // also for the next attempt
-    const before = this.stream?.getTracks().find((track) => track.kind === kind);
-    if (before) await this.#exchange(before, () => fromDevice(before, deviceId, this.options.height));
+    await this.#exchange(
+      () => this.stream?.getTracks().find((track) => track.kind === kind),
+      (before) => fromDevice(before, deviceId, this.options.height),
+    );
   }
 
   async #capture() {
@@ -111,7 +112,9 @@ export class Publisher {
       this.#fail(new Problem("You are no longer on air", `${detail.title}. ${detail.detail}`.trim())));
     const refused = await client.publish(this.stream, { codec, simulcast, height, scalabilityMode, maxBitrate: BITRATES[height] });
     if (refused.length) this.tile.setProblem(new Problem("Not everything is sent", `The server declined the ${refused.join(" and the ")}.`));
+    if (this.closed) return;
     this.wakeLock = await navigator.wakeLock?.request("screen").catch(() => null); // a phone that sleeps stops sending
+    if (this.closed) this.wakeLock?.release?.().catch(() => {});
   }
 
   async #addButtons() {
@@ -120,7 +123,7 @@ export class Publisher {
     if (this.stream.getAudioTracks().length) tile.addToggle("mic", "Mute microphone", (off) => { this.#muted = off; this.#enable("audio", !off); });
     if (this.#videoTrack()) tile.addToggle("camera", "Pause picture", (off) => { this.#paused = off; this.#enable("video", !off); });
     if (options.source === "camera" && (await hasOtherSide(this.#videoTrack()))) {
-      tile.addButton("flip", "Other camera", () => this.#exchange(this.#videoTrack(), (track) => otherCamera(track, options.height)));
+      tile.addButton("flip", "Other camera", () => this.#exchange(() => this.#videoTrack(), (track) => otherCamera(track, options.height)));
     }
     const link = watchLink(options.room, options.identity);
     tile.addButton("link", "Copy link to watch", () => copy(link, tile.find(".said"), (problem) => tile.setProblem(problem)));
@@ -131,8 +134,15 @@ export class Publisher {
     for (const track of this.stream.getTracks()) if (track.kind === kind) track.enabled = enabled;
   }
 
+  /** One exchange after the other: of two at once each would replace the same track, and one camera stayed open. */
+  #exchange(find, take) {
+    this.#exchanged = this.#exchanged.then(() => this.#exchangeNow(find(), take));
+    return this.#exchanged;
+  }
+
   /** Another track in the place of one, captured by `take`; muted and paused stay what they are. */
-  async #exchange(before, take) {
+  async #exchangeNow(before, take) {
+    if (!before || this.closed) return;
     try {
       const track = await take(before);
       if (this.closed) return track.stop();

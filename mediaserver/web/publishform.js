@@ -1,7 +1,7 @@
 // Why: what is published and how is decided in one form: source, devices, codec, with a preview before and a way to stop
 // after. It stands for the participant that the fields name: while that one is on air from this page, it offers to stop.
 
-import { query, on } from "./address.js";
+import { bringsToken, on, query } from "./address.js";
 import { Devices } from "./capture/devices.js";
 import { Preview } from "./capture/preview.js";
 import { sendCodecs, simulcastWorks, sizesOf } from "./session/whip.js";
@@ -37,7 +37,11 @@ export class PublishForm {
   /** A link that wants something published: the form is filled in, and the reader decides. */
   offer(room, identity) {
     const note = this.form.querySelector(".asked");
-    note.textContent = `This link is for publishing to “${room}” as “${identity}”. Nothing is sent before you press the button.`;
+    note.textContent = [
+      `This link is for publishing to “${room}” as “${identity}”.`,
+      bringsToken && "It brings an access token of its own, which replaces this tab’s.",
+      "Nothing is sent before you press the button.",
+    ].filter(Boolean).join(" ");
     note.hidden = false;
     this.start.focus();
   }

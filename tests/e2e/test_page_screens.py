@@ -6,11 +6,12 @@ covered or wider than the screen, and every control has a name.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Locator, expect
 
 from tests.e2e.browser import Tab, Tabs
 from tests.e2e.node import Node
@@ -40,6 +41,13 @@ FAULTS = """() => {
   scrollTo(0, 0);
   return faults;
 }"""
+
+
+async def measured(tile: Locator) -> None:
+    """Wait for the second reading: the first has no rates."""
+    for label in ("Bitrate", "Sound"):
+        figure = tile.locator(".figures div", has_text=label)
+        await expect(figure).to_have_text(re.compile(rf"^{label}[\d.]*[1-9][\d.]* [kM]bit/s$"), timeout=SLOW)
 
 
 async def look(tab: Tab, name: str) -> None:
@@ -72,6 +80,7 @@ async def test_page_is_whole_before_publishing_watching_and_gone(
     await viewer.width(lambda w: w == 640, "the largest size")
     await expect(viewer.page.locator(".tile .layer")).to_be_visible(timeout=SLOW)
     await expect(viewer.page.locator(".figures")).to_contain_text("640×360", timeout=SLOW)
+    await measured(viewer.page.locator(".tile"))
     await look(viewer, f"watching-{screen}")
     await viewer.page.click(".unmute")
     await viewer.page.click(".more summary")
@@ -79,6 +88,7 @@ async def test_page_is_whole_before_publishing_watching_and_gone(
     await look(viewer, f"figures-{screen}")
 
     await expect(publisher.page.locator(".mark")).to_contain_text("1 watching", timeout=SLOW)
+    await measured(publisher.page.locator(".tile"))
     await expect(publisher.page.locator(".sizes li").first).to_contain_text("640×360", timeout=SLOW)
     await look(publisher, f"publishing-{screen}")
     await publisher.page.click("#publish .stop")
@@ -101,4 +111,44 @@ async def test_call_of_several_people_is_whole(node: Node, tabs: Tabs, room: str
     live = me.page.locator(".tile[data-state=live]:not(.own) .notice")
     await expect(live).to_have_text(["Sound only", "Sound only"], timeout=SLOW)
     await expect(me.page.locator(".person")).to_have_count(3, timeout=SLOW)
+    for sound in await me.page.locator(".tile:not(.own) .figures div", has_text="Sound").all():
+        await expect(sound).to_have_text(re.compile(r"^Sound\d+ kbit/s$"), timeout=SLOW)
     await look(me, f"call-{'phone' if width < 500 else 'desktop'}")
+
+
+# Of the first tile: its name, buttons and front figures that are not on screen as the page opens; the picture's size.
+FIRST_TILE = """() => {
+  scrollTo(0, 0);
+  const tile = document.querySelector('.tile');
+  const parts = [...tile.querySelectorAll('.name, .round, .figures div')].map(e => [e, e.getBoundingClientRect()]);
+  const off = parts.filter(([, r]) => !r.height || r.top < 0 || r.bottom > innerHeight || r.right > innerWidth);
+  const {width, height} = tile.querySelector('.picture').getBoundingClientRect();
+  const head = ['.brand img', '.where', '.doors'].map(s => document.querySelector(s).getBoundingClientRect());
+  const apart = head.every((r, i) => !i || head[i - 1].right <= r.left);
+  return {apart, count: parts.length, off: off.map(([e]) => e.ariaLabel || e.textContent), width, height};
+}"""
+
+
+async def test_first_tile_is_on_the_screen_with_its_buttons_and_front_figures(
+    node: Node, tabs: Tabs, room: str
+) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    await tabs.publish(node, room, "ann")
+    everyone, one = await tabs.open(node, room=room), await tabs.watch(node, room, "ann")
+    for people in (1, 2, 3):
+        if people > 1:
+            other = await tabs.open(node, room=room, identity=f"other-{people}", publish="microphone")
+            await other.press()
+            await other.on_air()
+        await expect(everyone.page.locator(".tile .figures")).to_have_count(people, timeout=SLOW)
+        for tab in (everyone, one):
+            await measured(tab.page.locator(".tile[aria-label=ann]"))
+            for width, height in ((1280, 800), (1920, 1080), (390, 844)):
+                await tab.page.set_viewport_size({"width": width, "height": height})
+                found = await tab.page.evaluate(FIRST_TILE)
+                assert found["off"] == [] and found["count"] == 1 + 3 + 6, (people, width, height, found)
+                assert found["apart"], "a long name of a room covers nothing"
+                alone = width < 500 or people == 1 or tab is one
+                assert found["width"] > (0.8 if alone else 0.25) * width, "the picture is as wide as there is room"
+                assert found["height"] > min(0.5 * found["width"], 0.5 * height), "the picture stays the main thing"
+                await tab.page.screenshot(path=FOLDER / f"first-{people}-{'one' if tab is one else 'all'}-{width}.png")

@@ -52,6 +52,47 @@ LONG_FIGURES = """() => {
 }"""
 
 
+# What a tile shows of three readings of a connection that receives 8 kbit of each kind every second.
+READINGS = """async () => {
+  const load = name => import(new URL(name, document.baseURI));
+  const [{Meter}, {Tile}] = await Promise.all([load('session/stats.js'), load('view/tile.js')]);
+  let second = 0;
+  const stat = kind => [kind, {id: kind, type: 'inbound-rtp', kind, timestamp: 1000 * second,
+    bytesReceived: 1000 * second, framesDecoded: 25 * second, packetsReceived: 50 * second}];
+  const meter = new Meter({getStats: async () => new Map(['video', 'audio'].map(stat))});
+  const tile = new Tile(document.createElement('div'), {name: 'ann'});
+  const shown = [];
+  for (second = 1; second < 4; second++) {
+    tile.setFigures(await meter.read(), {});
+    const rows = [...tile.root.querySelectorAll('.figures div')].map(row => [...row.children].map(e => e.textContent));
+    shown.push(Object.fromEntries(rows));
+  }
+  return [shown, tile.find('.spark polyline').getAttribute('points').split(' ').length];
+}"""
+
+# Thirty people on air: how many tiles are there after each of four looks, and how many people don't fit.
+LOOKS = """async () => {
+  const {Everyone} = await import(new URL('everyone.js', document.baseURI));
+  let begun = 0;
+  const watch = options => (begun++, {options, leftAt: null});
+  const everyone = new Everyone({watch, isOwn: (room, identity) => identity === 'me'});
+  const participants = [...Array(30).keys()].map(i => ({identity: `p${i}`}));
+  everyone.start('full');
+  return [1, 2, 3, 4].map(() => {
+    everyone.see([{name: 'full', participants: [{identity: 'me'}, ...participants]}]);
+    return [begun, everyone.left];
+  });
+}"""
+# Collects in `begun` how many tiles the page makes in one go.
+BEGUN = """
+window.begun = [];
+new MutationObserver(all => {
+  const made = all.flatMap(one => [...one.addedNodes]).filter(node => node.matches?.('article.tile')).length;
+  if (made) begun.push(made);
+}).observe(document, {subtree: true, childList: true});
+"""
+
+
 async def speak(tabs: Tabs, node: Node, room: str, identity: str) -> Tab:
     """Publish sound alone, which costs little."""
     tab = await tabs.open(node, room=room, identity=identity, publish="microphone")
@@ -122,6 +163,13 @@ async def test_one_press_watches_everyone_but_oneself_and_no_tile_that_was_close
     await expect(tile(me)).to_have_count(0)
     await group.get_by_role("button", name=f"Stop watching everyone in {room}").click()
     await expect(me.page.locator(".tile:not(.own)")).to_have_count(0)
+
+
+async def test_page_of_a_full_room_joins_in_steps_that_no_node_refuses(node: Node, tabs: Tabs, room: str) -> None:
+    tab = await tabs.open(node, room=room, watch=",".join(f"nobody-{i}" for i in range(10)), script=BEGUN)
+    assert await tab.page.evaluate(LOOKS) == [[8, 6], [16, 6], [24, 6], [24, 6]]
+    await expect(tab.page.locator(".tile")).to_have_count(10, timeout=SLOW)
+    assert await tab.page.evaluate("begun") == [8, 2]
 
 
 async def test_one_who_has_left_is_said_to_have_left_and_goes_on_at_the_return(
@@ -235,6 +283,28 @@ async def test_list_is_grouped_by_room_and_shows_whole_names_on_a_phone(node: No
     assert await reader.page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+async def test_focus_stays_with_the_person_when_the_list_is_written_anew(node: Node, tabs: Tabs, room: str) -> None:
+    """Rooms and names may hold slashes: b/c in a and c in a/b are two people."""
+    viewers = 1
+
+    async def told(route: Route) -> None:
+        tracks = [{"kind": "audio", "codec": "opus", "layers": []}]
+        rooms = [
+            {"name": name, "participants": [{"identity": identity, "tracks": tracks, "viewers": viewers}]}
+            for name, identity in (("a", "b/c"), ("a/b", "c"))
+        ]
+        await route.fulfill(json={"rooms": rooms})
+
+    tab = await tabs.open(node, room=room, identity="me", publish="camera")
+    await tab.page.route(re.compile("api/rooms"), told)
+    group = tab.page.get_by_role("region", name="Room a/b", exact=True)
+    button = group.get_by_role("button", name="Watch c", exact=True)
+    await button.focus(timeout=SLOW)
+    viewers = 2
+    await expect(group.locator(".person small")).to_contain_text("2 watching", timeout=SLOW)
+    await expect(button).to_be_focused()
+
+
 async def test_watching_comes_before_publishing_when_somebody_is_on_air(node: Node, tabs: Tabs, room: str) -> None:
     order = "() => [...document.querySelectorAll('.panel form')].map(f => f.id).join(' ')"
     early = await tabs.open(node, room=room, identity="me")
@@ -269,6 +339,15 @@ async def test_figures_in_front_are_few_and_whole_on_a_phone(node: Node, tabs: T
     await viewer.page.click(".more summary")
     await expect(tile(viewer).locator(".long")).to_contain_text("NACK", timeout=SLOW)
     await expect(tile(viewer).locator(".long")).to_contain_text("PLI")
+
+
+async def test_rate_is_not_told_before_there_are_two_readings(node: Node, tabs: Tabs, room: str) -> None:
+    tab = await tabs.open(node, room=room)
+    shown, points = await tab.page.evaluate(READINGS)
+    rates = [{key: one[key] for key in ("Frames/s", "Bitrate", "Sound")} for one in shown]
+    assert rates[0] == {"Frames/s": "–", "Bitrate": "–", "Sound": "–"}
+    assert rates[1:] == [{"Frames/s": "25", "Bitrate": "16 kbit/s", "Sound": "8 kbit/s"}] * 2
+    assert points == 2, "what was not measured is no point of the graph"
 
 
 async def test_each_tile_has_its_volume_and_picture_in_picture_where_the_browser_has_them(
@@ -319,10 +398,11 @@ async def test_time_that_runs_backwards_is_told_to_publisher_and_viewers(node: N
                     track["layers"][0]["time_runs_backwards"] = track["kind"] == "video"
         await route.fulfill(response=answer, body=json.dumps(found))
 
+    lost = re.compile("B-frames.*most of the pictures")
     for tab in (publisher, viewer):
         await tab.page.route(re.compile("api/rooms"), told)
-        await expect(tab.page.locator(".hint")).to_contain_text("B-frames", timeout=SLOW)
-    await expect(publisher.page.locator(".person .warning")).to_contain_text("B-frames")
+        await expect(tab.page.locator(".hint")).to_contain_text(lost, timeout=SLOW)
+    await expect(publisher.page.locator(".person .warning")).to_have_text(lost)
 
 
 async def test_page_to_watch_asks_for_a_token_where_nothing_goes_without(
@@ -340,3 +420,25 @@ async def test_page_to_watch_asks_for_a_token_where_nothing_goes_without(
     await viewer.page.press("#token", "Tab")
     await expect(tile(viewer)).to_have_attribute("data-state", "live", timeout=SLOW)
     await expect(viewer.page.locator("#token")).to_be_hidden()
+
+
+async def test_stop_for_everyone_leaves_who_was_chosen_by_name(node: Node, tabs: Tabs, room: str) -> None:
+    for name in ("alice", "bob"):
+        await speak(tabs, node, room, name)
+    viewer = await tabs.open(node, room=room, identity="me")
+    group = viewer.page.get_by_role("region", name=f"Room {room}", exact=True)
+    await group.get_by_role("button", name="Watch alice").click(timeout=SLOW)
+    await group.get_by_role("button", name=f"Watch everyone in {room}").click()
+    await expect(tile(viewer, "bob")).to_have_count(1, timeout=SLOW)
+    await group.get_by_role("button", name=f"Stop watching everyone in {room}").click()
+    await expect(viewer.page.locator(".tile")).to_have_count(1)
+    await expect(tile(viewer, "alice")).to_have_count(1)
+
+
+async def test_page_asks_for_sound_in_two_channels(node: Node, tabs: Tabs, room: str) -> None:
+    await speak(tabs, node, room, "alice")
+    viewer = await tabs.watch(node, room)
+    pc = "weir.watchers[0].client.pc"
+    for side in ("localDescription", "remoteDescription"):
+        sdp = await viewer.page.evaluate(f"{pc}.{side}.sdp")
+        assert re.search(r"^a=fmtp:\d+ .*\bstereo=1", sdp, re.M), side

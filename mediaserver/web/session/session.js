@@ -48,7 +48,7 @@ export class HttpSession extends EventTarget {
 
   /** Send the offer, take the answer. The offer leaves before gathering, so ICE servers in Link headers still count. */
   async negotiate() {
-    const offer = await this.pc.createOffer();
+    const offer = await this.#offer();
     const response = await this.request("POST", this.url, { body: offer.sdp, type: "application/sdp" });
     const location = response.headers.get("Location");
     if (!location) throw new Problem("The server's answer is incomplete", "It has no Location header.");
@@ -76,10 +76,20 @@ export class HttpSession extends EventTarget {
     return found ? new URL(found.target, this.resource) : null;
   }
 
+  async #offer(options) {
+    const { type, sdp } = await this.pc.createOffer(options);
+    return { type, sdp: this.wish(sdp) };
+  }
+
+  /** What an offer says beyond what the browser has put into it. */
+  wish(sdp) {
+    return sdp;
+  }
+
   /** New ICE credentials on the same session (RFC 9725 section 4.3.3): survives a change of network. */
   async restartIce() {
     this.#candidates = [];
-    const offer = await this.pc.createOffer({ iceRestart: true });
+    const offer = await this.#offer({ iceRestart: true });
     await this.pc.setLocalDescription(offer);
     try {
       const response = await this.#patch(makeFragment(offer.sdp, [], false), "*");

@@ -1,8 +1,15 @@
 // Why: getStats gives counters of many objects; people and tests want figures of one second. A Meter keeps the last
-// reading and turns two readings into rates. Names are those of W3C webrtc-stats; rates are per second, bitrates bit/s.
+// reading and turns two readings into rates; what only one reading knows has no rate yet, which is null and not 0. Names
+// are those of W3C webrtc-stats; rates are per second, bitrates bit/s.
 
 const percent = (part, whole) => (whole > 0 ? (100 * part) / whole : 0);
+/** Loss as the far end reports it, null before it does. */
+const reported = (remote) => (remote?.fractionLost === undefined ? null : 100 * remote.fractionLost);
+const rounded = (value) => (value === null ? null : Math.round(value));
 const sum = (items, key) => items.reduce((total, item) => total + (item[key] ?? 0), 0);
+
+/** A rate of several streams: null while that of one of them is not known. */
+const sumRates = (rates) => (rates.length && rates.every((rate) => rate !== null) ? rates.reduce((a, b) => a + b) : null);
 
 export class Meter {
   #pc;
@@ -26,7 +33,7 @@ export class Meter {
       rtt: pair?.currentRoundTripTime === undefined ? null : pair.currentRoundTripTime * 1000,
       available: pair?.availableOutgoingBitrate ?? null,
       route: pair ? route(report, pair) : null,
-      bitrate: sum([...inbound, ...outbound], "bitrate"),
+      bitrate: sumRates([...inbound, ...outbound].map(({ bitrate }) => bitrate)),
       video: merge([...inbound, ...outbound].filter(({ kind }) => kind === "video")),
       audio: merge([...inbound, ...outbound].filter(({ kind }) => kind === "audio")),
     };
@@ -37,15 +44,15 @@ export class Meter {
     const before = this.#last.get(stat.id);
     const seconds = before ? (stat.timestamp - before.timestamp) / 1000 : 0;
     const change = (key) => Math.max(0, (stat[key] ?? 0) - (before?.[key] ?? 0));
-    const rate = (key) => (seconds > 0 ? change(key) / seconds : 0);
+    const rate = (key, unit = 1) => (seconds > 0 ? (unit * change(key)) / seconds : null);
     const received = stat.type === "inbound-rtp";
     const remote = stat.remoteId ? report.get(stat.remoteId) : undefined;
     return {
       ...stat,
       codec: report.get(stat.codecId)?.mimeType?.split("/")[1] ?? null,
-      bitrate: 8 * rate(received ? "bytesReceived" : "bytesSent"),
-      framesPerSecond: before ? Math.round(rate(received ? "framesDecoded" : "framesEncoded")) : null,
-      loss: received ? percent(change("packetsLost"), change("packetsLost") + change("packetsReceived")) : 100 * (remote?.fractionLost ?? 0),
+      bitrate: rate(received ? "bytesReceived" : "bytesSent", 8),
+      framesPerSecond: rounded(rate(received ? "framesDecoded" : "framesEncoded")),
+      loss: received ? percent(change("packetsLost"), change("packetsLost") + change("packetsReceived")) : reported(remote),
       packetsLost: (received ? stat.packetsLost : remote?.packetsLost) ?? 0,
       bufferDelay: 1000 * (change("jitterBufferDelay") / (change("jitterBufferEmittedCount") || 1)),
       decodeDelay: 1000 * (change("totalDecodeTime") / (change("framesDecoded") || 1)),
@@ -75,12 +82,13 @@ function merge(streams) {
   const [first] = layers.filter(({ active }) => active !== false);
   const top = first ?? layers[0];
   const total = (key) => sum(layers, key);
+  const known = layers.map(({ loss }) => loss).filter((loss) => loss !== null);
   return {
     ...top,
     layers,
     codec: layers.find(({ codec }) => codec)?.codec ?? null,
-    bitrate: total("bitrate"),
-    loss: Math.max(...layers.map(({ loss }) => loss)),
+    bitrate: sumRates(layers.map(({ bitrate }) => bitrate)),
+    loss: known.length ? Math.max(...known) : null,
     packetsLost: total("packetsLost"),
     nackCount: total("nackCount"),
     pliCount: total("pliCount"),

@@ -68,6 +68,13 @@ export class WhepClient extends HttpSession {
     this.#follow();
   }
 
+  /** Sound in two channels is the receiver's wish (RFC 7587, section 7.1); Chromium has no other way to say it. */
+  wish(sdp) {
+    const [, opus] = /^a=rtpmap:(\d+) opus\//im.exec(sdp) ?? [];
+    const line = new RegExp(`^(a=fmtp:${opus} (?!.*\\bstereo=).*)$`, "gm"); // Firefox says it by itself
+    return opus === undefined ? sdp : sdp.replace(line, "$1;stereo=1");
+  }
+
   /** True when the server lets layers be chosen. */
   get selectable() {
     return this.link(LAYER) !== null;

@@ -19,7 +19,7 @@ const time = (value) => {
   return value >= 999.5 ? `${number(value / 1000, 1)} s` : `${number(value, value < 9.95 ? 1 : 0)} ms`;
 };
 
-/** Write the figures of one second into a tile. `more`: {lag, viewers, muted, received}; lag in ms. */
+/** Write the figures of one second into a tile. `more`: {lag, muted, received}; lag in ms. */
 export function renderFigures(tile, figures, more = {}) {
   const { video } = figures;
   const { own } = tile;
@@ -32,7 +32,7 @@ export function renderFigures(tile, figures, more = {}) {
     ...(video ? picture : []),
     own ? ["Round trip", time(figures.rtt)] : ["Delay", time(delay(figures, more.lag ?? 0)), "From the node to your eye: half the round trip, the receive buffer, decoding, and the delay you chose"],
     ["Sound", figures.audio ? (more.muted ? "muted" : bitrate(figures.audio.bitrate)) : "none"],
-    own ? ["Watching", number(more.viewers)] : ["Loss", loss(figures)],
+    ["Loss", loss(figures)],
   ]);
   if (own) sizes(tile.find(".sizes"), video?.layers ?? [], more.received ?? []);
   spark(tile, figures.bitrate);
@@ -41,7 +41,10 @@ export function renderFigures(tile, figures, more = {}) {
   tile.find(".layers").replaceChildren(...layerTable(video?.layers ?? []));
 }
 
-const loss = ({ video, audio }) => (video || audio ? `${number((video ?? audio).loss, 1)} %` : NONE);
+const loss = ({ video, audio }) => {
+  const value = (video ?? audio)?.loss ?? null;
+  return value === null ? NONE : `${number(value, 1)} %`;
+};
 
 /** Milliseconds from the node to the eye or ear, null while they are not known. */
 function delay({ video, audio, rtt }, lag) {
@@ -88,7 +91,6 @@ function receivedRows({ video, audio, route, rtt }) {
 function sentRows({ video, audio, route, available }) {
   return [
     ["Codec", video && codecName(video.codec)],
-    ["Loss", loss({ video, audio })],
     ["NACK", video && number(video.nackCount ?? 0)],
     ["PLI", video && number(video.pliCount)],
     ["Frames encoded", video && number(video.framesEncoded)],
@@ -132,7 +134,7 @@ function list(target, rows) {
 
 function spark(tile, value) {
   const history = histories.get(tile) ?? [];
-  history.push(value);
+  if (value !== null) history.push(value);
   if (history.length > HISTORY) history.shift();
   histories.set(tile, history);
   const top = Math.max(...history, 1);

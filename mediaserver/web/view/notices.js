@@ -33,7 +33,7 @@ function soundOnly(state, seen) {
 export function hint(identity, told, flows, info) {
   const said = [];
   if (flows.video && told.audio?.reason) said.push(`No sound of ${identity}. ${told.audio.reason}`);
-  if (runsBackwards(info)) said.push(`${identity} sends pictures out of order (B-frames): many are lost on the way. Switch B-frames off in the encoder.`);
+  if (runsBackwards(info)) said.push(`${identity} sends pictures out of order (B-frames): most of the pictures are lost on the way. Switch B-frames off in the encoder.`);
   return [...said, told.video?.notice, told.audio?.notice].filter(Boolean).join(" ");
 }
 

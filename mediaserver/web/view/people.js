@@ -52,7 +52,7 @@ export class People {
   #group({ name, all, people }) {
     const title = element("h3", {}, element("small", { textContent: "Room" }), name);
     const button = element("button", { type: "button", textContent: all ? "Stop all" : "Watch everyone", "aria-label": all ? `Stop watching everyone in ${name}` : `Watch everyone in ${name}`, onclick: () => this.everyone(name) });
-    button.dataset.key = `${name}/`;
+    button.dataset.key = JSON.stringify([name]);
     button.hidden = !all && people.every(({ state }) => state === "own"); // nobody else is there
     const rows = element("ul", {}, ...people.map((one) => this.#row(name, one)));
     return element("section", { className: "group", "aria-label": `Room ${name}` }, element("div", { className: "group-title" }, title, button), rows);
@@ -63,7 +63,7 @@ export class People {
     if (warning) who.append(element("small", { className: "warning", textContent: warning }));
     const label = state === "watched" ? "Show" : "Watch";
     const button = element("button", { type: "button", textContent: label, "aria-label": `${label} ${identity}`, onclick: () => this.watch({ room, identity }) });
-    button.dataset.key = `${room}/${identity}`;
+    button.dataset.key = JSON.stringify([room, identity]); // names may hold any sign
     return element("li", { className: "person" }, element("span", { className: "initial", textContent: [...identity][0]?.toUpperCase() ?? "?", "aria-hidden": "true" }), who, button);
   }
 }
@@ -76,5 +76,5 @@ function summary({ identity, tracks, viewers, ...rest }) {
     return [kind === "video" && height > 0 && `${height}p`, codec ? codecName(codec) : kind].filter(Boolean).join(" ");
   });
   if (viewers) parts.push(`${viewers} watching`);
-  return { identity, text: parts.join(" · "), warning: runsBackwards({ tracks, ...rest }) ? "Pictures out of order (B-frames): many are lost" : "" };
+  return { identity, text: parts.join(" · "), warning: runsBackwards({ tracks, ...rest }) ? "B-frames: most of the pictures are lost" : "" };
 }

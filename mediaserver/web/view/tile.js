@@ -61,7 +61,7 @@ export class Tile {
     showProblem(this.find(".alert"), problem, action);
   }
 
-  /** `more`: {lag, viewers, muted, received}, which the connection does not know. */
+  /** `more`: {lag, muted, received}, which the connection does not know. */
   setFigures(figures, more) {
     this.root.classList.add("measured");
     renderFigures(this, figures, more);

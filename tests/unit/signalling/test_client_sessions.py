@@ -187,4 +187,5 @@ async def test_pictures_out_of_order_are_told_by_the_api_and_logged_once(lines: 
         await until_told(True, 2, 0, 1)
     found = [json.loads(line) for line in lines.getvalue().splitlines()]
     (line,) = [one for one in found if "RTP time runs backwards" in one["message"]]
+    assert line["message"].endswith("viewers drop most of the pictures")
     assert (line["level"], line["room"], line["participant"], line["mid"]) == ("warning", "lobby", "alice", "1")
