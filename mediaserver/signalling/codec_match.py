@@ -82,7 +82,7 @@ def read_codecs(media: MediaDescription, *, twcc: bool) -> list[Codec]:
     number extension is agreed: transport-cc feedback has no meaning without it.
     """
     retransmissions = dict(_retransmissions(media))
-    codecs = []
+    codecs: list[Codec] = []
     for payload_type in _payload_types(media):
         if len(codecs) == MAX_CODECS:
             break

@@ -276,7 +276,7 @@ def _sent_rids(section: MediaDescription, taken: Set[int]) -> list[str]:
     One whose payload types are none of those `taken` is not usable (RFC 8851, section 6.3).
     """
     sendable = (rid for rid in section.rids.values() if rid.direction == "send" and len(rid.id) <= MAX_RID)
-    sent = dict.fromkeys(rid.id for rid in sendable if _rid_types(rid) is None or taken & _rid_types(rid))
+    sent = dict.fromkeys(rid.id for rid in sendable if _suits(rid, taken))
     if section.simulcast is None:
         return list(sent)[:1]
     streams = ([rid.removeprefix("~") for rid in stream] for stream in section.simulcast.send)
@@ -284,12 +284,10 @@ def _sent_rids(section: MediaDescription, taken: Set[int]) -> list[str]:
     return list(dict.fromkeys(rid for rid in first if rid is not None))[:MAX_ENCODINGS]
 
 
-def _rid_types(rid: Rid) -> set[int] | None:
-    """The payload types that a=rid restricts its stream to; None: it does not."""
-    found = next((part[3:] for part in rid.restrictions.split(";") if part.startswith("pt=")), None)
-    if found is None:
-        return None
-    return {int(text) for text in found.split(",") if text.isascii() and text.isdigit() and len(text) <= 3}
+def _suits(rid: Rid, taken: Set[int]) -> bool:
+    """Whether one of the payload types that a=rid restricts its stream to is taken; true where it does not restrict."""
+    types = next((part[3:].split(",") for part in rid.restrictions.split(";") if part.startswith("pt=")), None)
+    return types is None or any(str(number) in types for number in taken)
 
 
 def _msid(section: MediaDescription) -> str | None:

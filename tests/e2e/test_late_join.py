@@ -7,10 +7,12 @@ import asyncio
 import pytest
 
 from tests.e2e.browser import CLOCK_AGE, CLOCK_CAMERA, Tab, Tabs, got, sent
+from tests.e2e.conftest import MakeNode
 from tests.e2e.node import Node
 from tests.e2e.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(60, func_only=True)]
+AGE = 6  # seconds
 STALE = 75  # frames at 30/s: 2.5 s, and a keyframe is fresh for 2 s
 
 
@@ -26,11 +28,18 @@ async def requests(publisher: Tab) -> int:
     return sent(stats, "pliCount") + sent(stats, "firCount")
 
 
-async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(node: Node, tabs: Tabs, room: str) -> None:
+async def test_fresh_keyframe_starts_a_viewer_without_asking_the_publisher(
+    own_node: MakeNode, tabs: Tabs, room: str
+) -> None:
+    async with own_node(late_join={"keyframe_age": AGE * 1000}) as node:  # on a busy machine two seconds go by
+        await check_fresh_keyframe(node, tabs, room)
+
+
+async def check_fresh_keyframe(node: Node, tabs: Tabs, room: str) -> None:
     publisher = await tabs.publish(node, room)
     second, third = [await tabs.open(node, room=room, identity=name) for name in ("bob", "carol")]
     first = await tabs.watch(node, room)
-    await first.frames(STALE)
+    await first.frames(AGE * 30 + 30)
     before = await requests(publisher)
     started = (await node.metrics()).total("weir_keyframe_starts_total")
     await start_watching(second)

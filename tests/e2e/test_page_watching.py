@@ -438,7 +438,9 @@ async def test_stop_for_everyone_leaves_who_was_chosen_by_name(node: Node, tabs:
 async def test_page_asks_for_sound_in_two_channels(node: Node, tabs: Tabs, room: str) -> None:
     await speak(tabs, node, room, "alice")
     viewer = await tabs.watch(node, room)
-    pc = "weir.watchers[0].client.pc"
     for side in ("localDescription", "remoteDescription"):
-        sdp = await viewer.page.evaluate(f"{pc}.{side}.sdp")
-        assert re.search(r"^a=fmtp:\d+ .*\bstereo=1", sdp, re.M), side
+
+        async def description(side: str = side) -> str:
+            return str(await viewer.page.evaluate(f"weir.watchers[0].client?.pc.{side}?.sdp ?? ''"))
+
+        await eventually(description, lambda sdp: re.search(r"^a=fmtp:\d+ .*\bstereo=1", sdp, re.M), side)

@@ -9,6 +9,7 @@ import pytest
 from mediacodecs import extensions
 from mediacodecs.frame import AV1, H264, OPUS, VP8, VP9
 from mediacodecs.sdp import MediaDescription, SessionDescription, Simulcast, fmtp_parameters, parse_sdp
+from mediaserver.signalling.codec_match import MAX_CODECS
 from mediaserver.signalling.negotiation import (
     Encoding,
     LocalTrack,
@@ -102,6 +103,44 @@ def test_simulcast_is_accepted_as_mirrored() -> None:
 def test_paused_and_alternative_rids_are_read() -> None:
     sdp = offer_of("chromium_vp8_simulcast").replace("send q;h;f", "send ~q,h;nothing,f;h")
     assert [e.rid for e in read_publisher_offer(sdp).media[1].encodings] == ["q", "f", "h"]
+
+
+def test_rid_of_a_codec_that_is_not_taken_is_no_layer() -> None:
+    """RFC 8851, section 6.3: of its payload types one has to be there."""
+    offered = offer_of("chromium_vp8_simulcast")
+    for types, rids in (("pt=96", ["q", "h", "f"]), ("pt=99,96", ["q", "h", "f"]), ("pt=99", ["q", "f"])):
+        sdp = offered.replace("a=rid:h send", f"a=rid:h send {types};max-width=640")
+        assert [e.rid for e in read_publisher_offer(sdp).media[1].encodings] == rids
+
+
+def test_bundle_without_mids_is_passed_over() -> None:
+    sdp = offer_of("chromium_vp8_simulcast").replace("a=group:BUNDLE", "a=group:BUNDLE\r\na=group:BUNDLE", 1)
+    assert parse_sdp(answer_publisher(read_publisher_offer(sdp), LOCAL)).bundles == [("0", "1")]
+
+
+def test_section_outside_the_bundle_is_named() -> None:
+    sdp = offer_of("chromium_vp8_simulcast").replace("a=group:BUNDLE 0 1", "a=group:BUNDLE 0")
+    with pytest.raises(NegotiationError, match=r"Section 2 of the offer \(video, mid 1\) is not in the bundle"):
+        read_publisher_offer(sdp)
+
+
+def test_publishers_are_asked_for_upright_pictures_and_viewers_are_not() -> None:
+    """Not every viewer can turn them, and a publisher that may not signal the rotation turns them itself."""
+    offer = read_publisher_offer(offer_of("chromium_vp8"))
+    assert extensions.VIDEO_ORIENTATION not in offer.media[1].extensions.values()
+    assert "video-orientation" not in answer_publisher(offer, LOCAL)
+    viewer = read_subscriber_offer(offer_of("chromium_recvonly"))
+    assert extensions.VIDEO_ORIENTATION in viewer.media[1].extensions
+
+
+def test_codecs_of_a_section_are_bounded() -> None:
+    sdp = offer_of("chromium_recvonly")
+    types = [n for n in range(128) if not 64 <= n <= 95]
+    lines = "".join(f"a=rtpmap:{n} VP8/90000\r\n" for n in types)
+    at = sdp.index("m=video")
+    head, rest = sdp[at:].split("\r\n", 1)
+    sdp = sdp[:at] + " ".join([*head.split()[:3], *map(str, types)]) + "\r\n" + rest + lines
+    assert len(read_subscriber_offer(sdp).media[1].codecs) <= MAX_CODECS
 
 
 def test_simulcast_without_the_rid_extension_is_declined() -> None:
