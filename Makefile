@@ -73,6 +73,7 @@ clean: ## remove the environment, the compiled kernels and all caches
 # Before tests begin, whose time is limited: compiling takes a minute, and several beside a busy neighbour.
 kernels: $(VENV)/.installed
 	@$(BIN)/python -c 'from mediaserver.engine.warm import warm; warm(lambda name, done, total: None)'
+	@$(BIN)/python -c 'from loadtest.engine.engine import ClientEngine as E; e = E(1, 1); e.compile(); e.stop()'
 
 chromium firefox gstreamer:
 	@scripts/need-debian $@

@@ -157,8 +157,8 @@ def replay_from(w: Any, sub: Any, feed: Any) -> int:
     if position < 0 or sub.kind != VIDEO:
         return -1
     entry = entry_at(entry_address(feed.log, position))
-    bytes_behind = log_at(feed.log).write_end - entry.at
-    if entry.arrival < limit - w.keyframe_age or (sub.lag == 0 and bytes_behind > w.burst):
+    bytes_behind, arrival = log_at(feed.log).write_end - entry.at, int64(entry.arrival)
+    if not holds(feed.log, position) or arrival < limit - w.keyframe_age or (sub.lag == 0 and bytes_behind > w.burst):
         return -1
     return int64(position)
 
@@ -225,10 +225,11 @@ def first_keyframe(w: Any, sub: Any, feed: Any) -> int:
     found = int64(-1)
     for k in range(1, min(log.keyframe_count, KEYFRAMES) + 1):
         position = log.keyframes[(log.keyframe_count - k) & (KEYFRAMES - 1)]
+        entry = entry_at(entry_address(feed.log, position))
+        arrival, at = int64(entry.arrival), int64(entry.at)
         if position < log.epoch_start or not holds(feed.log, position):
             break
-        entry = entry_at(entry_address(feed.log, position))
-        if entry.arrival < log.begun or (sub.lag == 0 and log.write_end - entry.at > OPENING_BURSTS * w.burst):
+        if arrival < log.begun or (sub.lag == 0 and log.write_end - at > OPENING_BURSTS * w.burst):
             break
         found = position
     return found
@@ -244,9 +245,8 @@ def first_arrival(base: int) -> int:
     while count > oldest:
         count -= 1
         position = numbers_at(journal_address(base, count), 1)[0]
-        if position < log.epoch_start or not holds(base, position):
-            break
-        if entry_at(entry_address(base, position)).arrival < log.begun:
+        arrival = int64(entry_at(entry_address(base, position)).arrival)
+        if position < log.epoch_start or not holds(base, position) or arrival < log.begun:
             break
         found = position if found < 0 else min(found, position)
     return found

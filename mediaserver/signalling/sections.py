@@ -68,7 +68,7 @@ class SectionReader:
     """Reads what sections of one bundle have in common with each other, whoever sends.
 
     A later section loses what would mean another thing than in an earlier one. useless is the direction in which an
-    extension is none for us.
+    extension is none for us: recvonly of a publisher's.
     """
 
     def __init__(self, description: SessionDescription, *, useless: str, unwanted: frozenset[int]) -> None:
@@ -93,7 +93,7 @@ class SectionReader:
         return self.description.extmap_allow_mixed or section.extmap_allow_mixed
 
     def _codecs(self, index: int, section: MediaDescription, *, twcc: bool) -> list[Codec]:
-        """Raises NegotiationError when other sections have left no payload type to a codec that we know."""
+        """Raises NegotiationError when a publisher's other sections have left this one no payload type that we know."""
         known, found = read_codecs(section, twcc=twcc), []
         for codec in known:
             rtx = codec.rtx_payload_type
@@ -102,7 +102,7 @@ class SectionReader:
             if rtx is not None and not self._is_free(rtx, (RTX, codec.payload_type)):
                 codec = replace(codec, rtx_payload_type=None)
             found.append(codec)
-        if known and not found:
+        if known and not found and self.useless == "recvonly":
             sentence = f"{name_section(index, section)} can't be taken: its payload type {known[0].payload_type}"
             raise refusal(422, self.description, f"{sentence} means another codec in an earlier section.")
         return found

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from tests.e2e.browser import Tabs, codec, got
 from tests.e2e.foreign import Foreign
@@ -24,6 +25,7 @@ PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's bindings
 TIMEOUT = 3.0  # seconds without a sign of life: far below the 20 of a node that nobody configured
 OUTLASTING = 25 * 8  # pictures of the test source in 8 s
 BUSY = 60.0  # seconds, on a machine with other things to do
+B_FRAMES = ("--profile", "main", "--bframes", "2")
 CODECS = {"vp8": "video/VP8", "vp9": "video/VP9", "h264": "video/H264"}
 
 
@@ -71,3 +73,19 @@ async def test_gstreamer_sees_and_hears_what_chromium_publishes(node: Node, tabs
     async with gstreamer(node, "watch", room, name) as viewer:
         await viewer.received(frames=20, sounds=50, seconds=BUSY)
         assert (viewer.figure("video", "width"), viewer.figure("video", "height")) == (320, 180)
+
+
+async def test_b_frames_are_told_once_in_the_log_in_the_api_and_on_the_page(node: Node, tabs: Tabs, room: str) -> None:
+    url = f"{node.base}/whip/{room}/alice"
+    async with Foreign(PYTHON, PROGRAM, "publish", url, "h264", "--address", HOST, *B_FRAMES) as peer:
+        await peer.connected()
+
+        async def backwards() -> bool:
+            participant = await node.participant(room, "alice") or {"tracks": []}
+            return any(layer["time_runs_backwards"] for track in participant["tracks"] for layer in track["layers"])
+
+        await eventually(backwards, bool, "pictures out of order", seconds=BUSY)
+        viewer = await tabs.watch(node, room)
+        await expect(viewer.page.locator(".hint")).to_contain_text("out of order", timeout=BUSY * 1000)
+    lines = [line for line in node.log() if line["room"] == room and "runs backwards" in line["message"]]
+    assert len(lines) == 1 and lines[0]["level"] == "warning"

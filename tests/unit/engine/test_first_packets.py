@@ -220,3 +220,14 @@ async def test_numbers_that_jump_cost_the_burst_and_bind_nobody_for_longer(show:
     assert 0 < first <= burst // (step * HOLE) + 2
     pass_time(show.stage, 20_000 * MS)
     assert len(viewer.packets()) == count
+
+
+async def test_pictures_that_begin_again_begin_with_a_keyframe_of_now(show: Show) -> None:
+    show.play(10, 15, keys=(10,))
+    pass_time(show.stage, 2500 * MS)
+    assert not show.picture.active
+    viewer = show.viewer(L.VIDEO)
+    show.play(15, 22, keys=(18,))
+    viewer.watch(show.picture)
+    show.play(22, 24, keys=(18,))
+    assert viewer.numbers() == list(range(18, 24))

@@ -300,3 +300,15 @@ async def test_sets_that_change_behind_their_picture_ask_for_another_keyframe(
     camera.picture([PPS, sps, IDR], swap=1)
     pass_time(studio.stage, 100 * L.MS)
     assert int(camera.layer.record.plis_sent) - before == asked
+
+
+async def test_sets_of_a_picture_before_are_not_the_keyframe_s_own(studio: Studio) -> None:
+    camera = studio.camera
+    camera.picture([SPS, PPS, IDR])
+    camera.others(NEAR)
+    camera.picture([stap(SPS, PPS), SLICE])
+    camera.picture([IDR])
+    viewer = studio.viewer()
+    viewer.watch(camera.layer)
+    camera.others(1)
+    assert [unit[0] & 31 for unit in units(viewer)] == [7, 8, 5, 1]

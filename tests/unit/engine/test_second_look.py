@@ -283,3 +283,14 @@ async def test_restarted_encoder_finds_room_in_a_full_table(home: Home) -> None:
     home.send(51, mid=b"1")
     home.send(61, (99).to_bytes(2) + BODY, pt=VP8_RTX, mid=b"1")
     assert bound(layer) == (51, 61) and logged(layer) >= 1 and int(home.publisher.transport.record.ssrc_count) == 2
+
+
+async def test_repaired_rid_alone_corrects_a_guess_about_retransmissions(home: Home) -> None:
+    plain, _, high = home.add(("1", None), ("2", "l"), ("2", "h"))
+    home.connect()
+    home.send(40, mid=b"1")
+    home.send(45, mid=b"2", rid=b"h")
+    home.send(60, (99).to_bytes(2) + BODY, pt=VP8_RTX)
+    assert bound(plain) == (40, 60)
+    home.send(60, (99).to_bytes(2) + BODY, pt=VP8_RTX, rrid=b"h")
+    assert bound(plain) == (40, -1) and bound(high) == (45, 60)

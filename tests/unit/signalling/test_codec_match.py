@@ -63,14 +63,23 @@ def test_browser_with_only_constrained_baseline_takes_what_encoders_call_baselin
     assert match_codec(h264("42000d"), [h264("42e01f")]) is not None
 
 
-@pytest.mark.parametrize(("published", "offered"), [("64001f", "f4001f"), ("6e001f", "f4001f"), ("7a001f", "f4001f")])
+@pytest.mark.parametrize(
+    ("published", "offered"), [("64001f", "f4001f"), ("6e001f", "f4001f"), ("7a001f", "f4001f"), ("6e001f", "7a001f")]
+)
 def test_decoder_of_much_takes_all_below(published: str, offered: str) -> None:
     assert not is_fall_back(h264(published), h264(offered)) and match_codec(h264(published), [h264(offered)])
 
 
 @pytest.mark.parametrize(
     ("published", "offered"),
-    [("4d001f", "42e01f"), ("64001f", "4d001f"), ("640028", "42e01f"), ("640c1f", "42001f"), ("64081f", "42e01f")],
+    [
+        ("4d001f", "42e01f"),
+        ("64001f", "4d001f"),
+        ("640028", "42e01f"),
+        ("640c1f", "42001f"),
+        ("64081f", "42e01f"),
+        ("4d001f", "640c1f"),
+    ],
 )
 def test_lower_profile_is_tried_when_there_is_nothing_else(published: str, offered: str) -> None:
     assert match_codec(h264(published), [h264(offered)]) == h264(offered)

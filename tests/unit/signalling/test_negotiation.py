@@ -499,3 +499,11 @@ def test_section_without_a_track_is_inactive_but_kept() -> None:
 def test_sender_alone_can_not_watch() -> None:
     with pytest.raises(NegotiationError, match="no recvonly"):
         read_subscriber_offer(offer_of("chromium_vp8"))
+
+
+def test_viewer_s_section_without_a_payload_type_of_its_own_is_refused_alone() -> None:
+    sdp = offer_of("ffmpeg_whip").replace("a=sendonly", "a=recvonly").replace("a=rtpmap:111 opus", "a=rtpmap:106 opus")
+    sdp = sdp.replace("SAVPF 111", "SAVPF 106")
+    with pytest.raises(NegotiationError, match="means another codec in an earlier section"):
+        read_publisher_offer(sdp.replace("a=recvonly", "a=sendonly"))
+    assert [media.kind for media in read_subscriber_offer(sdp).media] == ["audio"]
