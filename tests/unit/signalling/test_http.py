@@ -25,7 +25,7 @@ PATCH = "a=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\nm=audio 9 UDP
         ("/whep/a/b", "application/sdp", OFFER.replace("VP8/", "X/").replace("opus/", "Y/"), 422),
         ("/whep/a/b", "application/sdp", OFFER.replace("recvonly", "sendonly"), 422),
         ("/whep/a/b", "application/sdp", "v=0\r\n", 400),
-        ("/whep/a/b", "application/sdp", re.sub(r"\b111\b", "96", OFFER), 422),
+        ("/whip/a/b", "application/sdp", re.sub(r"\b111\b", "96", OFFER.replace("recvonly", "sendonly")), 422),
         ("/whep/a/b", "application/sdp", "a=x\r\n" * 60_000, 413),
         ("/whep/a/b?lag=-1", "application/sdp", OFFER, 400),
         ("/whep/a/b?lag=5001", "application/sdp", OFFER, 400),
