@@ -357,6 +357,7 @@ async def test_subscription_with_a_source_waits_for_its_keys(room: Room) -> None
     """A viewer has a source as soon as it has joined, long before its handshake is over."""
     publisher, (layer,) = await room.publisher()
     await started(publisher, layer)
+    await until(lambda: room.engine.workers[0].clock() > layer.begun)  # it was not there before the media
     viewer = Peer(room.engine, room.engine.workers[0])
     room.peers.append(viewer)
     subscription = viewer.transport.add_subscription(kind=L.VIDEO, mid="v", cname="c", clock_rate=90000)
