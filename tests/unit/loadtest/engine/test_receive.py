@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import time
 from collections.abc import Iterator
 
@@ -15,6 +17,7 @@ from loadtest.engine.links import fill_link
 from loadtest.engine.receive import take
 from loadtest.engine.streams import bucket_of, release_streams
 from loadtest.results import distribution
+from packetio.batch import SO_TIMESTAMPNS
 from packetio.memory import Table
 from packetio.srtp import CM80, GCM, KEY_BYTES, PROFILES
 from tests.unit.loadtest.engine.watching import (
@@ -317,7 +320,25 @@ def stamped() -> Iterator[Watch]:
     made.close()
 
 
+def wait_for_stamps() -> None:
+    """The kernel begins to stamp some time after the first socket asked for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        probe.bind(("127.0.0.1", 0))
+        for _ in range(500):
+            probe.sendto(b"?", probe.getsockname())
+            sent = time.time_ns()
+            while time.time_ns() < sent + 2 * MS:
+                pass
+            ((_, _, data),) = probe.recvmsg(1, 64)[1]
+            seconds, ns = struct.unpack("qq", data[:16])
+            if seconds * 1_000_000_000 + ns < sent + MS:
+                return
+    raise AssertionError("the kernel stamps nothing")
+
+
 def test_arrivals_are_the_kernels_stamps(stamped: Watch) -> None:
+    wait_for_stamps()
     before = time.monotonic_ns()
     packet = vp8(1, first=True, key=True, last=True, picture=0, sent=before)
     stamped.server.send(stamped.sealer.protect(packet.data()))
